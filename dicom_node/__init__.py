@@ -1,0 +1,1 @@
+"""DICOM and people: associations, result objects, workflow, audit, command line."""

@@ -1,0 +1,1 @@
+"""Associations with peers; knows nothing of pixels, result objects or workflow."""

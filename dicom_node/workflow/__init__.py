@@ -1,0 +1,1 @@
+"""What happens next: series completion, routing, the worker, delivery."""

@@ -1,0 +1,1 @@
+"""Pixels in, pixels out: grey-level mapping, aperture, VAE prior, Palette refinement, composite."""

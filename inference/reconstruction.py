@@ -1,0 +1,48 @@
+"""What a reconstruction is: pixels, which of them were measured, and how the others came to be."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mode = Literal["mean", "sample"]
+ApertureSource = Literal["attributes", "pixels"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Which model made the generated pixels, and with which settings; enough to make them again."""
+
+    #: Profile of the model, such as ``fullfield``.
+    model: str
+    #: Version of the weights, such as ``1.0``.
+    version: str
+    #: SHA-256 over the weights files, lower-case hexadecimal.
+    digest: str
+    #: ``mean``: best estimate of the hidden field; ``sample``: one draw of the model's posterior.
+    mode: Mode
+    #: Seed of the noise of the first frame.
+    seed: int
+    #: Network evaluations of Palette per frame.
+    steps: int
+    #: Where it ran, such as ``cpu`` or ``cuda``.
+    device: str
+    #: Whether shutter or collimator attributes gave the aperture, or the pixels did.
+    aperture_source: ApertureSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    """A full-field cine in the stored values of its source.
+
+    stored: (n, h, w) integers of the source's type; equal to the source where `aperture` is True.
+    aperture: (n, h, w) bool, True = measured.
+    uncertainty: (n, h, w) float32 >= 0, the standard deviation of the generated grey level in units of the
+        frame's [-1, 1]; 0 inside the aperture.
+    """
+
+    stored: NDArray[np.integer]
+    aperture: NDArray[np.bool_]
+    uncertainty: NDArray[np.float32]
+    provenance: Provenance

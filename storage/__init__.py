@@ -1,0 +1,1 @@
+"""What must survive: object store, database, job queue, outbox, audit trail."""

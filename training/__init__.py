@@ -1,0 +1,1 @@
+"""How the weights come to be: pairs, collimation physics, CT projections, training, evaluation."""
