@@ -26,8 +26,8 @@ class Mark(BaseModel):
     )
     position: Position = Field(
         default="auto",
-        description="Corner in which the label is placed when the generated area there has room; `auto` takes "
-        "the corner with the most room.",
+        description="Corner in which the label is placed when the generated area there has room; `auto` "
+        "takes the corner with the most room.",
     )
     contrast: Contrast = Field(
         default="auto",
