@@ -14,7 +14,7 @@ class ConfigError(FullfieldError):
 
 
 class WeightsError(ConfigError):
-    """Model weights are missing, damaged or not what they claim to be: the administrator installs them again."""
+    """Model weights are missing, damaged or not what they claim: the administrator installs them again."""
 
 
 class Declined(FullfieldError):
@@ -22,7 +22,7 @@ class Declined(FullfieldError):
 
 
 class UnsupportedImage(Declined):
-    """The pixel data cannot be decoded, contradict their header, or are of a kind that is not reconstructed."""
+    """The pixel data cannot be decoded, contradict the header, or are of a kind not reconstructed."""
 
 
 class NoAperture(Declined):
@@ -34,7 +34,7 @@ class PeerUnavailable(FullfieldError):
 
 
 class PeerRefused(FullfieldError):
-    """A DICOM peer refused the object or the association for good: the administrators of both sides mend it."""
+    """A DICOM peer refused object or association for good: the administrators of both sides mend it."""
 
 
 class StorageUnavailable(FullfieldError):

@@ -1,0 +1,233 @@
+"""Routes: which objects are reconstructed, how, and where the results go. One TOML file.
+
+The first route in the order of the file that matches an object takes it.
+"""
+
+import fnmatch
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydicom.datadict import dictionary_VR, keyword_dict
+
+from config.mark import Mark
+from config.mistakes import config_error, did_you_mean, place_in, read_toml
+from config.network import AETitle, Host, Port
+from config.toml_lines import KeyPath
+
+Complete = Literal["multiframe", "association", "quiet"]
+
+#: Value representations that hold numbers (PS3.5 6.2); only they can be compared with minimum and maximum.
+NUMERIC_VRS = frozenset({"DS", "IS", "US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "US or SS"})
+_NO_RULE_VRS = frozenset({"SQ", "OB", "OD", "OF", "OL", "OV", "OW", "OB or OW", "UN", "AT"})
+
+
+def _keyword(value: str) -> str:
+    if value not in keyword_dict or not value:
+        raise ValueError(f"must be a DICOM keyword (PS3.6), not {value!r}{did_you_mean(value, keyword_dict)}")
+    vr = dictionary_VR(value)
+    if vr in _NO_RULE_VRS:
+        what = "a sequence" if vr == "SQ" else f"an attribute of value representation {vr}"
+        raise ValueError(f"names {value}, {what}; rules look at text and numbers only")
+    return value
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"must be a regular expression, but {value!r} is none: {error}") from error
+    return value
+
+
+def _text_or_number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("must be text in quotes or a number")
+    return value
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        raise ValueError(f"must be 1 to 64 letters, digits, '.', '_' or '-', not {value!r}")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+
+
+class _Table(BaseModel):
+    """A table of the routes file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rule(_Table):
+    """What one attribute of the object must be: `equals`, or `pattern`, or `minimum` and/or `maximum`.
+
+    An attribute of several values fits when one of them does; an absent or empty one fits no rule.
+    """
+
+    keyword: Annotated[str, AfterValidator(_keyword)] = Field(
+        description="Keyword of a DICOM attribute (PS3.6), such as `BodyPartExamined`; no sequences."
+    )
+    equals: Annotated[str | int | float, BeforeValidator(_text_or_number)] | None = Field(
+        default=None, description="The value, case-sensitive; a number is compared as a number."
+    )
+    pattern: Annotated[str, AfterValidator(_pattern)] | None = Field(
+        default=None, description="Regular expression (Python's `re`) that the whole value must fit."
+    )
+    minimum: float | None = Field(
+        default=None, description="Smallest value that fits, for numeric attributes."
+    )
+    maximum: float | None = Field(
+        default=None, description="Largest value that fits, for numeric attributes."
+    )
+
+    @model_validator(mode="after")
+    def _one_test(self) -> "Rule":
+        ranged = self.minimum is not None or self.maximum is not None
+        if [self.equals is not None, self.pattern is not None, ranged].count(True) != 1:
+            raise ValueError("must hold exactly one of: equals, pattern, minimum and/or maximum")
+        if ranged and dictionary_VR(self.keyword) not in NUMERIC_VRS:
+            raise ValueError(
+                f"compares {self.keyword} with a minimum or maximum, but it is not a numeric attribute"
+            )
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"has a minimum of {self.minimum:g} above its maximum of {self.maximum:g}")
+        return self
+
+
+class Match(_Table):
+    """What an object must be to take this route: all that is set here; nothing set takes every object."""
+
+    calling_ae: tuple[str, ...] = Field(
+        default=(),
+        description="AE titles of senders; `*` stands for any characters, `?` for any one. Empty: any sender.",
+    )
+    called_ae: tuple[str, ...] = Field(
+        default=(),
+        description="AE titles by which the sender called this node, written likewise. Empty: any.",
+    )
+    modality: tuple[str, ...] = Field(
+        default=(), description="Modalities (0008,0060), such as `XA`, `RF`. Empty: any."
+    )
+    attributes: tuple[Rule, ...] = Field(
+        default=(), description="Rules on attributes, one `[[routes.match.attributes]]` each; all must fit."
+    )
+
+
+class Destination(_Table):
+    """A DICOM system that receives results."""
+
+    name: Name = Field(description="Name by which routes mean it; unique.")
+    ae_title: AETitle = Field(description="AE title of the system (called AE title).")
+    host: Host = Field(description="Host name or IP address.")
+    port: Port = Field(description="TCP port.")
+    calling_ae: AETitle | Literal[""] = Field(
+        default="", description="AE title by which to call it; empty: this node's own, `listener.ae_title`."
+    )
+
+
+class Route(_Table):
+    """One way from an object that arrives to results that are sent."""
+
+    name: Name = Field(description="Name shown in jobs and audit; unique. Part of the results' UIDs.")
+    match: Match = Field(default=Match(), description="Which objects take this route.")
+    complete: Complete = Field(
+        default="multiframe",
+        description="When a series is complete and a job begins. `multiframe`: each multi-frame object at "
+        "once, single frames when their series was quiet for `quiet_seconds`; `association`: when the sender "
+        "releases the association; `quiet`: when nothing of the series came for `quiet_seconds`.",
+    )
+    quiet_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        le=86400,
+        description="Time without a new object after which a series is complete.",
+    )
+    profile: Annotated[str, AfterValidator(_name)] = Field(default="fullfield", description="Model profile.")
+    mode: Literal["mean", "sample"] = Field(
+        default="mean",
+        description="`mean`: the best estimate of the hidden field; `sample`: one draw from the model's "
+        "posterior.",
+    )
+    mark: Mark = Field(default=Mark(), description="How generated pixels are marked in the picture.")
+    destinations: tuple[str, ...] = Field(
+        min_length=1, description="Names of the destinations of the results."
+    )
+    priority: int = Field(
+        default=50, ge=0, le=100, description="Jobs of higher priority are worked on first."
+    )
+
+
+class RouteTable(_Table):
+    """The routes in the order of the file, and the destinations they name."""
+
+    routes: tuple[Route, ...] = Field(
+        default=(), description="Routes; the first that matches an object takes it."
+    )
+    destinations: tuple[Destination, ...] = Field(default=(), description="Systems that receive results.")
+
+    def route(self, name: str) -> Route | None:
+        """The route of that name, or None when the file has none."""
+        return next((route for route in self.routes if route.name == name), None)
+
+    def destination(self, name: str) -> Destination | None:
+        """The destination of that name, or None when the file has none."""
+        return next((destination for destination in self.destinations if destination.name == name), None)
+
+    @model_validator(mode="after")
+    def _agrees_within(self) -> "RouteTable":
+        mistakes = [
+            InitErrorDetails(
+                type=PydanticCustomError("value_error", "{error}", {"error": fault}), loc=path, input=None
+            )
+            for path, fault in _disagreements(self)
+        ]
+        if mistakes:
+            raise ValidationError.from_exception_data(type(self).__name__, mistakes)
+        return self
+
+
+def load_routes(path: Path) -> RouteTable:
+    """The routes in `path`; ConfigError: one sentence a mistake, with file, line, key and what is allowed."""
+    text, values = read_toml(path)
+    try:
+        return RouteTable.model_validate(values)
+    except ValidationError as error:
+        raise config_error(error, RouteTable, place_of=place_in(path, text)) from error
+
+
+def fits_name(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether an AE title fits one of the patterns of `calling_ae` or `called_ae`; no patterns: any title."""
+    return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _disagreements(table: RouteTable) -> Iterator[tuple[KeyPath, str]]:
+    for list_name, names in (
+        ("routes", [route.name for route in table.routes]),
+        ("destinations", [destination.name for destination in table.destinations]),
+    ):
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield (list_name, index, "name"), f"{name!r} is taken; each name may stand once"
+    known = [destination.name for destination in table.destinations]
+    for index, route in enumerate(table.routes):
+        for position, name in enumerate(route.destinations):
+            path = ("routes", index, "destinations", position)
+            if name not in known:
+                hint = did_you_mean(name, known) or f"; known: {', '.join(known) or 'none'}"
+                yield path, f"names {name!r}, which is not among the destinations{hint}"
+            elif name in route.destinations[:position]:
+                yield path, f"names {name!r} a second time"

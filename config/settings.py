@@ -1,0 +1,252 @@
+"""The settings of a node: one TOML file, overruled key by key by the environment.
+
+`FULLFIELD__LISTENER__PORT=11113` overrules `port` in the table `[listener]`. Relative paths are relative to
+the folder of the settings file, or to the working directory when there is none.
+"""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from config.errors import ConfigError
+from config.mistakes import config_error, did_you_mean, place_in, read_toml
+from config.network import AETitle, Host, Port
+from config.toml_lines import KeyPath
+
+ENVIRONMENT_PREFIX = "FULLFIELD__"
+_SQLITE_FILE = "sqlite:///"
+
+
+def _address(value: str) -> str:
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError as error:
+        raise ValueError(
+            f"must be an IP address or a network such as '10.1.2.0/24', not {value!r}"
+        ) from error
+    return value
+
+
+def _database_url(value: str) -> str:
+    # The value may hold a password: the sentence does not repeat it.
+    if not value.startswith((_SQLITE_FILE, "postgresql://", "postgresql+psycopg://")):
+        raise ValueError("must be a URL that starts with 'sqlite:///' or 'postgresql://'")
+    return value
+
+
+class Section(BaseModel):
+    """A table of the settings file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AllowedPeer(Section):
+    """A DICOM system that may open associations to the listener."""
+
+    ae_title: AETitle = Field(description="Calling AE title of the peer.")
+    addresses: tuple[Annotated[str, AfterValidator(_address)], ...] = Field(
+        default=(),
+        description="IP addresses or networks (`10.1.2.0/24`) it may call from; empty: any.",
+    )
+
+
+class ListenerSettings(Section):
+    """The DICOM listener (C-STORE and C-ECHO SCP) to which modalities push."""
+
+    ae_title: AETitle = Field(
+        default="FULLFIELD",
+        description="AE title of this node. An association that calls another title is refused.",
+    )
+    host: Host = Field(
+        default="127.0.0.1",
+        description="Address to listen on; `0.0.0.0` for every network interface.",
+    )
+    port: Port = Field(default=11112, description="TCP port to listen on.")
+    allow: tuple[AllowedPeer, ...] = Field(
+        default=(),
+        description="Systems that may call, one `[[listener.allow]]` each; empty: any calling AE title.",
+    )
+    max_associations: int = Field(
+        default=32,
+        ge=1,
+        le=1000,
+        description="Associations open at the same time; one more is refused for now.",
+    )
+    max_pdu: int = Field(
+        default=131072,
+        ge=4096,
+        le=1048576,
+        description="Largest protocol data unit offered to peers, in bytes.",
+    )
+
+
+class StorageSettings(Section):
+    """Where received objects, results and the state of all work are kept."""
+
+    root: Path = Field(
+        default=Path("var"), description="Folder of the object store and of the embedded database."
+    )
+    database: Annotated[str, AfterValidator(_database_url)] | None = Field(
+        default=None,
+        description="Database URL: `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`; "
+        "unset: `fullfield.db` in `root`.",
+    )
+    full_below_mb: int = Field(
+        default=1024,
+        ge=0,
+        description="Free space in MB below which the listener answers out of resources (0xA700).",
+    )
+
+    @property
+    def database_url(self) -> str:
+        """The database in use: `database`, or SQLite in `root`."""
+        return self.database or f"{_SQLITE_FILE}{self.root / 'fullfield.db'}"
+
+
+class WorkerSettings(Section):
+    """Workers: the processes that reconstruct."""
+
+    processes: int = Field(
+        default=1,
+        ge=0,
+        le=64,
+        description="Workers that the node starts itself; 0 when they run elsewhere with `fullfield worker`.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where the model runs; `auto` takes a GPU when there is one."
+    )
+    lease_seconds: float = Field(
+        default=60,
+        ge=1,
+        description="Silence after which a worker counts as dead and its job goes to another.",
+    )
+    max_attempts: int = Field(
+        default=3, ge=1, le=100, description="Attempts after which a job ends `failed`."
+    )
+    retry_wait_seconds: float = Field(
+        default=10,
+        ge=0,
+        description="Wait before the second attempt of a job; doubles with each further one.",
+    )
+    poll_seconds: float = Field(
+        default=0.5, gt=0, le=60, description="How often an idle worker looks for a job."
+    )
+
+
+class DeliverySettings(Section):
+    """Sending results to their destinations."""
+
+    first_wait_seconds: float = Field(
+        default=5,
+        gt=0,
+        description="Wait after the first failure; it doubles, with jitter, after each further one.",
+    )
+    longest_wait_seconds: float = Field(default=3600, gt=0, description="Longest wait between two tries.")
+    give_up_after_hours: float = Field(
+        default=24, gt=0, description="Time after which a delivery is abandoned and its job ends `failed`."
+    )
+    timeout_seconds: float = Field(
+        default=30, gt=0, description="How long to wait for a destination to connect or to answer."
+    )
+    poll_seconds: float = Field(
+        default=0.5, gt=0, le=60, description="How often to look for results to send."
+    )
+
+
+class LogSettings(Section):
+    """The log, written to standard error. It holds no patient data and UIDs only hashed."""
+
+    format: Literal["console", "json"] = Field(
+        default="console", description="`console` for people, `json` for one JSON object a line."
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least important level that is written."
+    )
+
+
+class Settings(BaseSettings):
+    """Everything an administrator sets for one node, routes aside."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+    )
+
+    listener: ListenerSettings = Field(default=ListenerSettings(), description=ListenerSettings.__doc__)
+    storage: StorageSettings = Field(default=StorageSettings(), description=StorageSettings.__doc__)
+    worker: WorkerSettings = Field(default=WorkerSettings(), description=WorkerSettings.__doc__)
+    delivery: DeliverySettings = Field(default=DeliverySettings(), description=DeliverySettings.__doc__)
+    logs: LogSettings = Field(default=LogSettings(), description=LogSettings.__doc__)
+    routes: Path = Field(default=Path("routes.toml"), description="File of routes and destinations.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic-settings'
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment before the file, whose values come as arguments; nothing else."""
+        return env_settings, init_settings
+
+
+def load_settings(path: Path | None) -> Settings:
+    """The settings in `path`, or the defaults when it is None, under what the environment says.
+
+    Raises ConfigError: one sentence a mistake, with file and line or environment variable, key, and what is
+    allowed.
+    """
+    text, values = read_toml(path) if path is not None else ("", {})
+    _refuse_unknown_variables()
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        file_place = place_in(path, text) if path is not None else lambda _: "settings"
+        raise config_error(
+            error, Settings, place_of=lambda key: _variable_of(key) or file_place(key)
+        ) from error
+    except SettingsError as error:
+        raise ConfigError(f"Environment: {error}; a list or a table is written as JSON.") from error
+    return _with_paths_from((path.parent if path is not None else Path()).absolute(), settings)
+
+
+def _with_paths_from(folder: Path, settings: Settings) -> Settings:
+    storage = settings.storage
+    moved: dict[str, Any] = {"root": folder / storage.root}
+    if storage.database is not None and storage.database.startswith(_SQLITE_FILE):
+        moved["database"] = _SQLITE_FILE + str(folder / storage.database.removeprefix(_SQLITE_FILE))
+    return settings.model_copy(
+        update={"storage": storage.model_copy(update=moved), "routes": folder / settings.routes}
+    )
+
+
+def _refuse_unknown_variables() -> None:
+    """pydantic-settings passes over a variable whose table it does not know; a typing error must not pass."""
+    for name in os.environ:
+        if not name.upper().startswith(ENVIRONMENT_PREFIX):
+            continue
+        section = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")[0]
+        if section not in Settings.model_fields:
+            raise ConfigError(
+                f"environment variable {name}: {section!r} is not a known key"
+                f"{did_you_mean(section, Settings.model_fields)}."
+            )
+
+
+def _variable_of(key: KeyPath) -> str | None:
+    """``environment variable FULLFIELD__A__B`` when that is what set `key`."""
+    names = {name.upper(): name for name in os.environ}
+    for length in range(len(key), 0, -1):
+        wanted = ENVIRONMENT_PREFIX + "__".join(str(part) for part in key[:length]).upper()
+        if wanted in names:
+            return f"environment variable {names[wanted]}"
+    return None
