@@ -1,4 +1,4 @@
-"""Real peers for the tests: dcmtk, Orthanc and PostgreSQL, each on free ports of the loopback, ended by process id.
+"""Real peers for the tests: dcmtk, Orthanc and PostgreSQL, each on free ports of the loopback, ended by pid.
 
 with storescp(tmp_path / "pacs") as peer: ...                 peer.files() are what it received
 with orthanc(tmp_path / "orthanc") as peer: ...               peer.get("/instances")

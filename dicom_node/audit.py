@@ -1,0 +1,163 @@
+"""The audit trail's vocabulary: what can happen to an object, and how it is told to people.
+
+Each step is recorded in the transaction that takes it, so that there is no step without its row.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, Literal, Required, TypedDict, Unpack
+
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy.orm import Session
+
+from storage.audit_trail import AuditEntry, append
+from storage.schema import AuditRow
+
+
+class Action(StrEnum):
+    """A step; the value is what the audit row says."""
+
+    ASSOCIATION_REFUSED = "association_refused"
+    #: Some of the SOP classes that a peer proposed are not received here.
+    CONTEXTS_REFUSED = "contexts_refused"
+    #: Lost before its release: what was underway was not acknowledged.
+    ASSOCIATION_LOST = "association_lost"
+    OBJECT_RECEIVED = "object_received"
+    OBJECT_REPEATED = "object_repeated"
+    OBJECT_KEPT_ASIDE = "object_kept_aside"
+    OBJECT_REFUSED = "object_refused"
+    ROUTE_MATCHED = "route_matched"
+    NO_ROUTE = "no_route"
+    SERIES_COMPLETED = "series_completed"
+    JOB_QUEUED = "job_queued"
+    JOB_STARTED = "job_started"
+    JOB_PUT_BACK = "job_put_back"
+    JOB_DECLINED = "job_declined"
+    JOB_FAILED = "job_failed"
+    JOB_RETRIED = "job_retried"
+    JOB_CANCELLED = "job_cancelled"
+    RECONSTRUCTED = "reconstructed"
+    DELIVERED = "delivered"
+    DELIVERY_POSTPONED = "delivery_postponed"
+    DELIVERY_REFUSED = "delivery_refused"
+    DELIVERY_ABANDONED = "delivery_abandoned"
+    JOB_DELIVERED = "job_delivered"
+    NODE_STARTED = "node_started"
+    NODE_STOPPED = "node_stopped"
+    WORKER_DIED = "worker_died"
+    ROUTES_LOADED = "routes_loaded"
+    ROUTES_REFUSED = "routes_refused"
+
+
+class Told(TypedDict, total=False):
+    """What a row tells beside its action; the UIDs and the job are those that the step was about."""
+
+    #: The part of Fullfield that took the step, such as ``listener``, or a person.
+    actor: Required[str]
+    #: ``success`` unless said otherwise.
+    outcome: Literal["success", "refused", "failed"]
+    peer_ae: str | None
+    peer_address: str | None
+    study_instance_uid: str | None
+    series_instance_uid: str | None
+    sop_instance_uid: str | None
+    job_id: int | None
+    model_digest: str | None
+    #: Whatever else belongs to it, as JSON can hold it; `reason` is a sentence for people.
+    details: Mapping[str, Any]
+
+
+def record(tx: Session, action: Action, **told: Unpack[Told]) -> AuditRow:
+    """Append a step to the trail, in the transaction that takes it; best as its last statement."""
+    return append(tx, step(action, **told))
+
+
+def step(action: Action, **told: Unpack[Told]) -> AuditEntry:
+    """A step as an entry of the trail, to be appended later."""
+    told.setdefault("outcome", "success")
+    return AuditEntry(action=action.value, **told)
+
+
+def story(rows: Iterable[AuditRow]) -> Table:
+    """The steps as a table for a terminal, in the order given, times in the machine's time zone."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("time", no_wrap=True)
+    table.add_column("who", no_wrap=True)
+    table.add_column("what")
+    for row in rows:
+        table.add_row(
+            row.at.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+            Text(row.actor),
+            Text(sentence(row), style="" if row.outcome == "success" else "red"),
+        )
+    return table
+
+
+def sentence(row: AuditRow) -> str:
+    """One step in words: what happened, with whom, to what, why, and the details."""
+    words = [_WORDS.get(row.action, row.action.replace("_", " "))]
+    if row.peer_ae:
+        words.append(f"{_TOWARDS.get(row.action, 'from')} {row.peer_ae}")
+    if row.peer_address:
+        words.append(f"({row.peer_address})")
+    if row.job_id is not None:
+        words.append(f"[job {row.job_id}]")
+    if row.sop_instance_uid:
+        words.append(f"object {row.sop_instance_uid}")
+    elif row.series_instance_uid:
+        words.append(f"series {row.series_instance_uid}")
+    if row.model_digest:
+        words.append(f"model {row.model_digest[:12]}")
+    said = " ".join(words)
+    details = dict(row.details)
+    reason = details.pop("reason", None)
+    if reason:
+        said = f"{said}: {reason}"
+    if details:
+        said = f"{said} {{{', '.join(f'{name}={_short(value)}' for name, value in details.items())}}}"
+    return said
+
+
+_WORDS: dict[str, str] = {
+    Action.ASSOCIATION_REFUSED: "refused an association",
+    Action.CONTEXTS_REFUSED: "did not accept some of the SOP classes proposed",
+    Action.ASSOCIATION_LOST: "lost an association",
+    Action.OBJECT_RECEIVED: "received",
+    Action.OBJECT_REPEATED: "received once more",
+    Action.OBJECT_KEPT_ASIDE: "kept aside, for its UID is another object's,",
+    Action.OBJECT_REFUSED: "refused an object",
+    Action.ROUTE_MATCHED: "matched a route",
+    Action.NO_ROUTE: "found no route",
+    Action.SERIES_COMPLETED: "took the series for complete",
+    Action.JOB_QUEUED: "queued a job",
+    Action.JOB_STARTED: "started the job",
+    Action.JOB_PUT_BACK: "put the job back",
+    Action.JOB_DECLINED: "declined the job",
+    Action.JOB_FAILED: "gave the job up",
+    Action.JOB_RETRIED: "retried the job",
+    Action.JOB_CANCELLED: "cancelled the job",
+    Action.RECONSTRUCTED: "reconstructed",
+    Action.DELIVERED: "delivered",
+    Action.DELIVERY_POSTPONED: "postponed a delivery",
+    Action.DELIVERY_REFUSED: "had a delivery refused",
+    Action.DELIVERY_ABANDONED: "abandoned a delivery",
+    Action.JOB_DELIVERED: "delivered all of the job",
+    Action.NODE_STARTED: "started",
+    Action.NODE_STOPPED: "stopped",
+    Action.WORKER_DIED: "found a worker dead",
+    Action.ROUTES_LOADED: "loaded the routes",
+    Action.ROUTES_REFUSED: "kept the old routes, for the new ones are wrong",
+}
+
+_TOWARDS: dict[str, str] = {
+    Action.DELIVERED: "to",
+    Action.DELIVERY_POSTPONED: "to",
+    Action.DELIVERY_REFUSED: "by",
+    Action.DELIVERY_ABANDONED: "to",
+}
+
+
+def _short(value: object) -> str:
+    said = str(value)
+    return said if len(said) <= 64 else f"{said[:61]}..."
