@@ -1,0 +1,157 @@
+"""The object store: files named by the digest of their content, whole and durable or not there at all."""
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from config.errors import DamagedObject, StorageFull, StorageUnavailable
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file in the store."""
+
+    #: SHA-256 of its content, lower-case hexadecimal.
+    digest: str
+    #: Bytes.
+    size: int
+
+
+class ObjectStore:
+    """A folder of files, shared by every process that is given the same root.
+
+    ``objects/ab/cd/abcd...`` holds the files, ``incoming/`` the ones still being written: on one file system,
+    so that a file moves from one to the other whole. Every method raises StorageFull when the disk is full
+    and StorageUnavailable when it cannot be used for another reason.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+        self._objects = self._root / "objects"
+        #: Where files are written before they are kept.
+        self.incoming = self._root / "incoming"
+        #: Folders whose way from the root this process has fsynced. That another process made a folder does
+        #: not say that it has come to that yet. Folders are never removed.
+        self._durable: set[Path] = set()
+        with _disk_errors_in_words(root):
+            self._make_durable_folder(self.incoming)
+            self._make_durable_folder(self._objects)
+
+    def keep(self, path: Path, digest: str | None = None) -> StoredFile:
+        """Move a complete file from `incoming` into the store; it survives a power cut when this returns.
+
+        digest: SHA-256 of the file, if it is known; else it is computed. A file that is in the store
+        already is replaced by this one, its equal. After an error the file is still in `incoming`.
+        """
+        with _disk_errors_in_words(path):
+            digest = digest or _digest(path)
+            target = self.path(digest)
+            size = path.stat().st_size
+            _fsync(path)
+            self._make_durable_folder(target.parent)
+            path.replace(target)
+            _fsync(target.parent)
+        return StoredFile(digest, size)
+
+    def write(self, data: bytes | Iterable[bytes]) -> StoredFile:
+        """Write the bytes, or all the chunks one after the other, into the store."""
+        sha256 = hashlib.sha256()
+        with _disk_errors_in_words(self.incoming):
+            handle, name = tempfile.mkstemp(dir=self.incoming, prefix="write-")
+            path = Path(name)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    for chunk in (data,) if isinstance(data, bytes) else data:
+                        sha256.update(chunk)
+                        file.write(chunk)
+                return self.keep(path, sha256.hexdigest())
+            finally:
+                path.unlink(missing_ok=True)
+
+    def path(self, digest: str) -> Path:
+        """Where the file with this digest is, or would be; ValueError for what is no digest."""
+        if not _DIGEST.fullmatch(digest):
+            raise ValueError("A digest is 64 lower-case hexadecimal digits.")
+        return self._objects / digest[:2] / digest[2:4] / digest
+
+    def open(self, digest: str) -> BinaryIO:
+        """Open a file to read it; DamagedObject if it is missing."""
+        path = self.path(digest)
+        with _disk_errors_in_words(path):
+            try:
+                return path.open("rb")
+            except FileNotFoundError as error:
+                if not self._objects.is_dir():
+                    raise  # The whole store is gone, such as a disk that is not mounted.
+                raise DamagedObject(f"The object {digest} is missing from the store.") from error
+
+    def verify(self, digest: str) -> None:
+        """Read a file and compare it with its digest; DamagedObject if it is missing or differs."""
+        self.open(digest).close()
+        with _disk_errors_in_words(self.path(digest)):
+            actual = _digest(self.path(digest))
+        if actual != digest:
+            raise DamagedObject(f"The object {digest} is damaged: its bytes have another digest.")
+
+    def free_bytes(self) -> int:
+        """Bytes that can still be written."""
+        with _disk_errors_in_words(self._objects):
+            return shutil.disk_usage(self._objects).free
+
+    def sweep(self, older_than_seconds: float) -> int:
+        """Delete what a crash has left in `incoming`, unless it was written to just now; how many files."""
+        oldest = time.time() - older_than_seconds
+        swept = 0
+        with _disk_errors_in_words(self.incoming):
+            for path in self.incoming.iterdir():
+                try:
+                    if path.stat().st_mtime < oldest:
+                        path.unlink()
+                        swept += 1
+                except FileNotFoundError:
+                    continue  # Kept, or swept by another process, meanwhile.
+        return swept
+
+    def _make_durable_folder(self, folder: Path) -> None:
+        outside = self._root not in folder.parents
+        if folder in self._durable or (outside and folder.exists()):
+            return
+        self._make_durable_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _fsync(folder.parent)
+        self._durable.add(folder)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _disk_errors_in_words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull(f"The disk that holds {path} is full.") from error
+        raise StorageUnavailable(f"The disk that holds {path} cannot be used: {error.strerror}.") from error

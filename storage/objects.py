@@ -1,0 +1,117 @@
+"""Objects as the database knows them: kept once, found again."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import literal_column, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from storage.database import current_time
+from storage.schema import ObjectKind, StoredObject
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceivedObject:
+    """An object whose bytes are in the object store, before the database knows of it."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    modality: str
+    frames: int
+    #: SHA-256 of the part-10 file, its name in the object store.
+    digest: str
+    #: Bytes of the part-10 file.
+    size: int
+    kind: ObjectKind = ObjectKind.ORIGINAL
+    #: Who sent it, to whom, from where; empty for a result.
+    calling_ae: str = ""
+    called_ae: str = ""
+    peer_address: str = ""
+    #: Aware; None for now.
+    received_at: datetime | None = None
+    #: The job that made it, for a result.
+    job_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of a received object."""
+
+    object: StoredObject
+    #: ``repeated``: the same UID and bytes were here before, and `object` is that one. ``aside``: another
+    #: object had the UID before, and this one is kept beside it.
+    outcome: Literal["new", "repeated", "aside"]
+
+
+def keep_object(tx: Session, received: ReceivedObject) -> Kept:
+    """Enter an object, unless it is here already.
+
+    Two processes may enter the same object at once: the second waits for the first to commit, then finds
+    its row.
+    """
+    while True:
+        known = _same_object(tx, received)
+        if known is not None:
+            return Kept(known, "repeated")
+        aside = find_object(tx, received.sop_instance_uid) is not None
+        row = _row(received, ObjectKind.ASIDE if aside else received.kind)
+        row.received_at = received.received_at or current_time(tx)
+        try:
+            with tx.begin_nested():
+                tx.add(row)
+        except IntegrityError:
+            if _same_object(tx, received) is None and find_object(tx, received.sop_instance_uid) is None:
+                raise  # Another rule than that of the UIDs was broken.
+            continue
+        return Kept(row, "aside" if aside else "new")
+
+
+def find_object(tx: Session, sop_instance_uid: str) -> StoredObject | None:
+    """The object with this UID; never one kept aside."""
+    # Written out, as in the index's own condition: only so does SQLite use the index.
+    not_aside = StoredObject.kind != literal_column("'aside'")
+    query = select(StoredObject).where(StoredObject.sop_instance_uid == sop_instance_uid, not_aside)
+    return tx.scalars(query).one_or_none()
+
+
+def objects_of_job(
+    tx: Session, job_id: int, kind: ObjectKind | Literal["original", "result"] = ObjectKind.ORIGINAL
+) -> list[StoredObject]:
+    """What a job takes in (originals) or has made (results), in the order of arrival."""
+    query = (
+        select(StoredObject)
+        .where(StoredObject.job_id == job_id, StoredObject.kind == ObjectKind(kind))
+        .order_by(StoredObject.received_at, StoredObject.id)
+    )
+    return list(tx.scalars(query))
+
+
+def _same_object(tx: Session, received: ReceivedObject) -> StoredObject | None:
+    query = select(StoredObject).where(
+        StoredObject.sop_instance_uid == received.sop_instance_uid, StoredObject.digest == received.digest
+    )
+    return tx.scalars(query).one_or_none()
+
+
+def _row(received: ReceivedObject, kind: ObjectKind) -> StoredObject:
+    return StoredObject(
+        sop_instance_uid=received.sop_instance_uid,
+        sop_class_uid=received.sop_class_uid,
+        transfer_syntax_uid=received.transfer_syntax_uid,
+        study_instance_uid=received.study_instance_uid,
+        series_instance_uid=received.series_instance_uid,
+        modality=received.modality,
+        frames=received.frames,
+        digest=received.digest,
+        size=received.size,
+        kind=kind,
+        calling_ae=received.calling_ae,
+        called_ae=received.called_ae,
+        peer_address=received.peer_address,
+        job_id=received.job_id,
+    )

@@ -1,0 +1,250 @@
+"""The tables: what the database remembers."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from storage.transitions import JobState
+
+
+class ObjectKind(StrEnum):
+    """Why an object is kept."""
+
+    #: A peer sent it.
+    ORIGINAL = "original"
+    #: A job made it.
+    RESULT = "result"
+    #: A peer sent it under the SOP Instance UID of another object, with other content.
+    ASIDE = "aside"
+
+
+class SeriesState(StrEnum):
+    """Whether more objects of a series are awaited."""
+
+    OPEN = "open"
+    COMPLETE = "complete"
+    #: No route takes it.
+    UNROUTED = "unrouted"
+
+
+class DeliveryState(StrEnum):
+    """What became of one object on its way to one destination."""
+
+    #: Not there yet: it is tried when `not_before` has come.
+    WAITING = "waiting"
+    #: The destination has answered that it has the object.
+    ACKNOWLEDGED = "acknowledged"
+    #: The destination has answered that it will not take the object.
+    REFUSED = "refused"
+    #: Given up: tried for too long, or cancelled.
+    ABANDONED = "abandoned"
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware time, in UTC on the way in and out, on databases with and without time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("A time without a time zone cannot be stored.")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+#: 64 bits everywhere; SQLite numbers its rows only in a column declared INTEGER.
+RowNumber = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _state(states: type[StrEnum]) -> Enum:
+    return Enum(states, native_enum=False, length=16, values_callable=lambda all_: [s.value for s in all_])
+
+
+class Table(DeclarativeBase):
+    """What all tables share: names of constraints that migrations can rely on."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 -- read by SQLAlchemy from the class
+        datetime: UtcTime(),
+        dict[str, Any]: JSON(),
+        ObjectKind: _state(ObjectKind),
+        SeriesState: _state(SeriesState),
+        DeliveryState: _state(DeliveryState),
+        JobState: _state(JobState),
+    }
+
+
+class StoredObject(Table):
+    """One DICOM object: what its header says, where its bytes are, and how it came here."""
+
+    __tablename__ = "objects"
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    sop_instance_uid: Mapped[str]
+    sop_class_uid: Mapped[str]
+    transfer_syntax_uid: Mapped[str]
+    study_instance_uid: Mapped[str] = mapped_column(index=True)
+    series_instance_uid: Mapped[str] = mapped_column(index=True)
+    modality: Mapped[str]
+    frames: Mapped[int]
+    #: SHA-256 of the part-10 file, its name in the object store.
+    digest: Mapped[str] = mapped_column(String(64), index=True)
+    #: Bytes of the part-10 file.
+    size: Mapped[int] = mapped_column(BigInteger)
+    kind: Mapped[ObjectKind]
+    calling_ae: Mapped[str]
+    called_ae: Mapped[str]
+    peer_address: Mapped[str]
+    received_at: Mapped[datetime]
+    #: The job that takes it in, or made it.
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+
+    __table_args__ = (
+        UniqueConstraint("sop_instance_uid", "digest"),
+        Index(
+            "uq_objects_sop_instance_uid_not_aside",
+            "sop_instance_uid",
+            unique=True,
+            sqlite_where=text("kind != 'aside'"),
+            postgresql_where=text("kind != 'aside'"),
+        ),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class Series(Table):
+    """A series on its way in."""
+
+    __tablename__ = "series"
+
+    series_instance_uid: Mapped[str] = mapped_column(primary_key=True)
+    study_instance_uid: Mapped[str]
+    route: Mapped[str | None]
+    state: Mapped[SeriesState]
+    last_received_at: Mapped[datetime]
+    #: When its quiet time ends; none if another rule completes it.
+    due_at: Mapped[datetime | None]
+
+    __table_args__ = (Index(None, "state", "due_at"),)
+
+
+class Job(Table):
+    """One piece of work: the objects of a series that a route sends through a model."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    route: Mapped[str]
+    profile: Mapped[str]
+    mode: Mapped[str]
+    series_instance_uid: Mapped[str]
+    study_instance_uid: Mapped[str] = mapped_column(index=True)
+    state: Mapped[JobState]
+    #: 0 to 100; the higher goes first.
+    priority: Mapped[int]
+    #: How often a worker has taken it.
+    attempts: Mapped[int]
+    max_attempts: Mapped[int]
+    not_before: Mapped[datetime]
+    lease_owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    #: Grows with each lease: a worker with an older one has lost the job.
+    lease_token: Mapped[int]
+    #: 0 to 1.
+    progress: Mapped[float]
+    reason: Mapped[str | None] = mapped_column(Text)
+    model_digest: Mapped[str | None] = mapped_column(String(64))
+    #: The route as it was when the job was queued.
+    settings: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+    __table_args__ = (
+        Index("ix_jobs_claim", "state", "priority", "created_at"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class Delivery(Table):
+    """One result object on its way to one destination."""
+
+    __tablename__ = "deliveries"
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True)
+    object_id: Mapped[int] = mapped_column(ForeignKey("objects.id"))
+    #: Name of the destination in the route table.
+    destination: Mapped[str]
+    state: Mapped[DeliveryState]
+    attempts: Mapped[int]
+    not_before: Mapped[datetime]
+    #: The DIMSE status that the destination answered last (PS3.7 C).
+    last_status: Mapped[int | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    acknowledged_at: Mapped[datetime | None]
+    lease_owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+
+    __table_args__ = (
+        UniqueConstraint("object_id", "destination"),
+        Index("ix_deliveries_claim", "state", "not_before"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class AuditRow(Table):
+    """One step that was taken, chained to the row before by hash; never changed, never deleted."""
+
+    __tablename__ = "audit"
+
+    #: 1, 2, 3, ... without a gap.
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    action: Mapped[str]
+    outcome: Mapped[str]
+    actor: Mapped[str]
+    peer_ae: Mapped[str | None]
+    peer_address: Mapped[str | None]
+    study_instance_uid: Mapped[str | None] = mapped_column(index=True)
+    series_instance_uid: Mapped[str | None]
+    sop_instance_uid: Mapped[str | None]
+    #: No foreign key: the row outlives what it tells of.
+    job_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
+    model_digest: Mapped[str | None]
+    details: Mapped[dict[str, Any]]
+    previous_hash: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64))
