@@ -24,6 +24,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from inference.reconstruction import Provenance, Reconstruction
+
 #: Every transfer syntax in which `write` can put an object, beside the two little endian ones.
 COMPRESSED = (RLELossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless)
 
@@ -114,6 +116,37 @@ def write(dataset: Dataset, path: Path, transfer_syntax: str | None = None) -> P
         return path
     dcmwrite(path, dataset, enforce_file_format=True)
     return path
+
+
+def reconstruction(
+    dataset: Dataset, aperture: Box | Sequence[Box] | np.ndarray | None = None, seed: int = 0, **made: Any
+) -> Reconstruction:
+    """What a model might return for a data set: its pixels in the aperture (the centre), noise outside.
+
+    made: fields of the provenance to set.
+    """
+    stored = dataset.pixel_array
+    stored = stored[None] if stored.ndim == 2 else stored
+    if not isinstance(aperture, np.ndarray):
+        aperture = measured(aperture or centre(*stored.shape[1:]), *stored.shape)
+    lowest = -(2 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0
+    noise = np.random.default_rng(seed).integers(lowest, lowest + 2**dataset.BitsStored, stored.shape)
+    provenance: dict[str, Any] = {
+        "model": "fullfield",
+        "version": "1.0",
+        "digest": "0123456789abcdef" * 4,
+        "mode": "mean",
+        "seed": 7,
+        "steps": 4,
+        "device": "cpu",
+        "aperture_source": "attributes",
+    }
+    return Reconstruction(
+        stored=np.where(aperture, stored, noise.astype(stored.dtype)),
+        aperture=aperture,
+        uncertainty=np.where(aperture, 0, 0.25).astype(np.float32),
+        provenance=Provenance(**(provenance | made)),
+    )
 
 
 def measured(boxes: Box | Sequence[Box], frames: int, rows: int, columns: int) -> np.ndarray:
@@ -213,7 +246,7 @@ def _describe_acquisition(dataset: Dataset) -> None:
     dataset.ImagerPixelSpacing = [0.3, 0.3]
     dataset.DistanceSourceToDetector = "1100"
     dataset.DistanceSourceToPatient = "750"
-    dataset.EstimatedRadiographicMagnificationFactor = "1.46"
+    dataset.EstimatedRadiographicMagnificationFactor = "1.467"
     dataset.PositionerMotion = "STATIC"
     dataset.PositionerPrimaryAngle = "30"
     dataset.PositionerSecondaryAngle = "-10"

@@ -1,0 +1,172 @@
+"""From stored values to what is seen: the grayscale pipeline of the source, and the same look in a result.
+
+The Multi-frame Secondary Capture classes know only unsigned MONOCHROME2 with a linear rescale (PS3.3 A.8.3.4,
+A.8.4.4). The stored values must not change, so a MONOCHROME1 source gets its look from a rescale of negative
+slope. What those classes cannot tell needs the Secondary Capture class of single frames, which takes all.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.uid import XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage
+from pydicom.valuerep import DSfloat
+
+from config.errors import UnsupportedImage
+from dicom_node.objects.source_header import copy_attributes, functional_group, read_value
+
+Form = Literal["byte", "word", "frames"]
+Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GreyScale:
+    """How the stored values of a source are shown (PS3.4 N.2): rescale, window or table, polarity."""
+
+    bits_stored: int
+    signed: bool
+    #: MONOCHROME1: the lowest value is shown white.
+    inverse: bool
+    slope: float
+    intercept: float
+    rescale_type: str
+    #: Centres and widths in rescaled values; the first is the one shown.
+    windows: tuple[tuple[float, float], ...]
+    function: Function
+    #: A Modality LUT Sequence stands in place of the rescale.
+    has_modality_table: bool
+    has_voi_table: bool
+
+    @property
+    def form(self) -> Form:
+        """The class that can hold these values with this look: multi-frame byte or word, or single frames."""
+        if self.signed or self.has_modality_table or (self.has_voi_table and self.inverse):
+            return "frames"
+        if 9 <= self.bits_stored <= 16:
+            return "word"
+        rescaled = (self.slope, self.intercept) != (1, 0)
+        if self.bits_stored == 8 and not self.inverse and not (self.has_voi_table and rescaled):
+            return "byte"
+        return "frames"
+
+
+def read_grey_scale(source: Dataset) -> GreyScale:
+    """Read the grayscale pipeline of a monochrome image; raises UnsupportedImage for others."""
+    photometric = str(source.get("PhotometricInterpretation", ""))
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise UnsupportedImage(f"Photometric Interpretation {photometric or 'is missing'}: not a grey image.")
+    shown = _shows_modality_stage(source)
+    rescale = source
+    if "RescaleSlope" not in source:
+        rescale = functional_group(source, "PixelValueTransformationSequence") or source
+    voi = source if "WindowCenter" in source else functional_group(source, "FrameVOILUTSequence") or source
+    function = str(read_value(voi, "VOILUTFunction") or "LINEAR")
+    return GreyScale(
+        bits_stored=int(source.BitsStored),
+        signed=bool(source.PixelRepresentation),
+        inverse=photometric == "MONOCHROME1",
+        slope=(_number(rescale, "RescaleSlope") or 1.0) if shown else 1.0,
+        intercept=(_number(rescale, "RescaleIntercept") or 0.0) if shown else 0.0,
+        rescale_type=str(read_value(rescale, "RescaleType") or "US") if shown else "US",
+        windows=_windows(voi),
+        function=function if function in ("LINEAR_EXACT", "SIGMOID") else "LINEAR",  # type: ignore[arg-type]
+        has_modality_table=shown and bool(source.get("ModalityLUTSequence")),
+        has_voi_table=bool(source.get("VOILUTSequence")),
+    )
+
+
+def put_multiframe_grey_scale(source: Dataset, grey: GreyScale, result: Dataset) -> None:
+    """Give a multi-frame result the source's look, with the modules C.8.6.3 and C.11.2 alone."""
+    top = grey.slope * (2**grey.bits_stored - 1)
+    slope, intercept = {
+        "word": (-grey.slope, grey.intercept + top) if grey.inverse else (grey.slope, grey.intercept),
+        "byte": (1.0, 0.0),
+    }[grey.form]
+    result.PhotometricInterpretation = "MONOCHROME2"
+    result.PresentationLUTShape = "IDENTITY"
+    result.RescaleSlope = DSfloat(slope, auto_format=True)
+    result.RescaleIntercept = DSfloat(intercept, auto_format=True)
+    result.RescaleType = grey.rescale_type
+    scale = slope / grey.slope
+    _put_windows(grey, result, scale, intercept - scale * grey.intercept)
+    copy_attributes(source, result, ("WindowCenterWidthExplanation", "VOILUTSequence"))
+
+
+def put_frame_grey_scale(source: Dataset, grey: GreyScale, result: Dataset) -> None:
+    """Give a single-frame result the source's look, attribute by attribute (C.11.1, C.11.2)."""
+    result.PhotometricInterpretation = "MONOCHROME1" if grey.inverse else "MONOCHROME2"
+    result.PresentationLUTShape = "INVERSE" if grey.inverse else "IDENTITY"
+    if grey.has_modality_table:
+        copy_attributes(source, result, ("ModalityLUTSequence",))
+    else:
+        result.RescaleSlope = DSfloat(grey.slope, auto_format=True)
+        result.RescaleIntercept = DSfloat(grey.intercept, auto_format=True)
+        result.RescaleType = grey.rescale_type
+    _put_windows(grey, result, 1.0, 0.0)
+    copy_attributes(source, result, ("WindowCenterWidthExplanation", "VOILUTSequence"))
+
+
+def black_and_white(grey: GreyScale, stored: NDArray[np.integer]) -> tuple[int, int]:
+    """The stored values shown black and white: the ends of the window, else of the picture's own range.
+
+    stored: (n, h, w). Both lie in what BitsStored can hold.
+    """
+    lowest = -(2 ** (grey.bits_stored - 1)) if grey.signed else 0
+    highest = lowest + 2**grey.bits_stored - 1
+    if grey.windows and not grey.has_modality_table:
+        centre, width = grey.windows[0]
+        ends = sorted(
+            (value - grey.intercept) / grey.slope for value in (centre - width / 2, centre + width / 2)
+        )
+        dark, bright = (round(min(max(end, lowest), highest)) for end in ends)
+    else:
+        sample = stored[:: max(1, len(stored) // 16), ::2, ::2]
+        dark, bright = int(sample.min()), int(sample.max())
+    if dark == bright:
+        dark, bright = lowest, highest
+    falling = grey.inverse != (grey.slope < 0)
+    return (bright, dark) if falling else (dark, bright)
+
+
+def _shows_modality_stage(source: Dataset) -> bool:
+    """XA and XRF images of logarithmic or display values are shown as stored (C.8.7.1.1.2)."""
+    projections = (XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage)
+    as_stored = source.get("PixelIntensityRelationship") in ("LOG", "DISP")
+    return not (as_stored and source.get("SOPClassUID") in projections)
+
+
+def _windows(voi: Dataset) -> tuple[tuple[float, float], ...]:
+    centres, widths = (_numbers(voi, keyword) for keyword in ("WindowCenter", "WindowWidth"))
+    return tuple((centre, width) for centre, width in zip(centres, widths, strict=False) if width > 0)
+
+
+def _put_windows(grey: GreyScale, result: Dataset, scale: float, offset: float) -> None:
+    """Write the windows for values that are `scale` times the source's rescaled ones plus `offset`.
+
+    LINEAR counts from half a value below its centre and over a width less one (C.11.2.1.2.1).
+    """
+    if not grey.windows:
+        return
+    half, one = (0.5, 1.0) if grey.function == "LINEAR" else (0.0, 0.0)
+    result.WindowCenter = [
+        DSfloat(scale * (centre - half) + offset + half, auto_format=True) for centre, _ in grey.windows
+    ]
+    result.WindowWidth = [
+        DSfloat(abs(scale) * (width - one) + one, auto_format=True) for _, width in grey.windows
+    ]
+    if grey.function != "LINEAR":
+        result.VOILUTFunction = grey.function
+
+
+def _number(dataset: Dataset, keyword: str) -> float | None:
+    return next(iter(_numbers(dataset, keyword)), None)
+
+
+def _numbers(dataset: Dataset, keyword: str) -> list[float]:
+    value = read_value(dataset, keyword)
+    if value is None:
+        return []
+    return [float(part) for part in value] if isinstance(value, MultiValue) else [float(value)]
