@@ -134,11 +134,11 @@ def _rule(kind: str, limits: dict[str, Any]) -> str | None:
         "greater_than": "be more than {gt}",
         "less_than_equal": "be {le} or less",
         "less_than": "be less than {lt}",
-        "string_too_short": "have at least {min_length} characters",
-        "string_too_long": "have at most {max_length} characters",
+        "string_too_short": "have {min_length} or more characters",
+        "string_too_long": "have {max_length} or fewer characters",
         "string_pattern_mismatch": "fit the pattern {pattern}",
-        "too_short": "have at least {min_length} entries",
-        "too_long": "have at most {max_length} entries",
+        "too_short": "have {min_length} or more entries",
+        "too_long": "have {max_length} or fewer entries",
     }
     if kind not in limited:
         return None

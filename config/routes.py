@@ -113,7 +113,7 @@ class Match(_Table):
 
     calling_ae: tuple[str, ...] = Field(
         default=(),
-        description="AE titles of senders; `*` stands for any characters, `?` for any one. Empty: any sender.",
+        description="AE titles of senders; `*` stands for any characters, `?` for any one. Empty: any.",
     )
     called_ae: tuple[str, ...] = Field(
         default=(),

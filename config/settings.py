@@ -5,6 +5,7 @@ the folder of the settings file, or to the working directory when there is none.
 """
 
 import ipaddress
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -215,7 +216,7 @@ def load_settings(path: Path | None) -> Settings:
             error, Settings, place_of=lambda key: _variable_of(key) or file_place(key)
         ) from error
     except SettingsError as error:
-        raise ConfigError(f"Environment: {error}; a list or a table is written as JSON.") from error
+        raise ConfigError(_broken_json(error)) from error
     return _with_paths_from((path.parent if path is not None else Path()).absolute(), settings)
 
 
@@ -240,6 +241,17 @@ def _refuse_unknown_variables() -> None:
                 f"environment variable {name}: {section!r} is not a known key"
                 f"{did_you_mean(section, Settings.model_fields)}."
             )
+
+
+def _broken_json(error: SettingsError) -> str:
+    """pydantic-settings names the table only; the variable in it is found again."""
+    for name, value in os.environ.items():
+        if name.upper().startswith(ENVIRONMENT_PREFIX) and value.lstrip().startswith(("[", "{")):
+            try:
+                json.loads(value)
+            except ValueError as fault:
+                return f"environment variable {name}: is not valid JSON: {fault}."
+    return f"environment: {error}; a list or a table is written as JSON."
 
 
 def _variable_of(key: KeyPath) -> str | None:
