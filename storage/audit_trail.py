@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 
 from config.errors import DamagedObject
@@ -25,6 +25,10 @@ BEGINNING = "0" * 64
 #: Number of the PostgreSQL advisory lock that orders the writers.
 _LOCK = 0x46554C4C_02
 
+#: Where a session keeps the rows that wait for its commit.
+_WAITING = "audit rows"
+
+#: What is hashed, beside the hash of the row before.
 _TOLD = (
     "id",
     "at",
@@ -62,16 +66,11 @@ class AuditEntry:
 
 
 def append(tx: Session, entry: AuditEntry) -> AuditRow:
-    """Add a row, to be committed together with what it tells.
+    """Add a row, to be committed together with what it tells; it gets its number and hash at the commit.
 
-    On PostgreSQL other writers of the trail wait from here to the end of the transaction: append last.
+    Raises TypeError or ValueError for details that JSON cannot hold.
     """
-    if tx.get_bind().dialect.name == "postgresql":
-        tx.execute(select(func.pg_advisory_xact_lock(_LOCK)))
-    last = tx.execute(select(AuditRow.id, AuditRow.hash).order_by(AuditRow.id.desc()).limit(1)).one_or_none()
-    last_id, last_hash = last or (0, BEGINNING)
     row = AuditRow(
-        id=last_id + 1,
         at=current_time(tx),
         action=str(entry.action),
         outcome=entry.outcome,
@@ -84,11 +83,11 @@ def append(tx: Session, entry: AuditEntry) -> AuditRow:
         job_id=entry.job_id,
         model_digest=entry.model_digest,
         details=json.loads(_canonical(dict(entry.details))),
-        previous_hash=last_hash,
     )
-    row.hash = _hash(row)
-    tx.add(row)
-    tx.flush()
+    if _WAITING not in tx.info:
+        tx.info[_WAITING] = []
+        event.listen(tx, "before_commit", _chain)
+    tx.info[_WAITING].append(row)
     return row
 
 
@@ -96,6 +95,7 @@ def trail(
     tx: Session, *, study: str | None = None, job: int | None = None, limit: int | None = None
 ) -> list[AuditRow]:
     """Rows of a study, of a job, or all, oldest first; with a limit the newest so many of them."""
+    _chain(tx)
     query = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)
     if study is not None:
         query = query.where(AuditRow.study_instance_uid == study)
@@ -106,6 +106,7 @@ def trail(
 
 def verify(tx: Session) -> int:
     """Check every row against its hash and the row before; how many there are, or DamagedObject."""
+    _chain(tx)
     expected_id, previous_hash = 1, BEGINNING
     for row in tx.scalars(select(AuditRow).order_by(AuditRow.id).execution_options(yield_per=500)):
         if row.id != expected_id:
@@ -115,6 +116,29 @@ def verify(tx: Session) -> int:
         expected_id, previous_hash = row.id + 1, row.hash
         tx.expunge(row)
     return expected_id - 1
+
+
+def _chain(tx: Session) -> None:
+    """Write the rows that wait for the commit.
+
+    The writers of the trail take turns from here to the end of the transaction, so this comes last: a
+    writer that then still asked for a row which another has locked could wait for that one for ever.
+    """
+    if not tx.info.get(_WAITING) or tx.in_nested_transaction():
+        return
+    tx.flush()
+    if tx.get_bind().dialect.name == "postgresql":
+        tx.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+    last = tx.execute(select(AuditRow.id, AuditRow.hash).order_by(AuditRow.id.desc()).limit(1)).one_or_none()
+    last_id, last_hash = last or (0, BEGINNING)
+    rows: list[AuditRow] = tx.info[_WAITING]
+    for row in rows:
+        row.id, row.previous_hash = last_id + 1, last_hash
+        row.hash = _hash(row)
+        last_id, last_hash = row.id, row.hash
+    tx.add_all(rows)
+    tx.flush()
+    rows.clear()
 
 
 def _hash(row: AuditRow) -> str:
