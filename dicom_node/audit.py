@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Literal, Required, TypedDict, Unpack
 
+from pydicom.uid import UID
 from rich.table import Table
 from rich.text import Text
 from sqlalchemy.orm import Session
@@ -84,7 +85,7 @@ def story(rows: Iterable[AuditRow]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("time", no_wrap=True)
     table.add_column("who", no_wrap=True)
-    table.add_column("what")
+    table.add_column("what", overflow="fold")
     for row in rows:
         table.add_row(
             row.at.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
@@ -95,29 +96,31 @@ def story(rows: Iterable[AuditRow]) -> Table:
 
 
 def sentence(row: AuditRow) -> str:
-    """One step in words: what happened, with whom, to what, why, and the details."""
+    """One step in words: what happened, with whom, to what, why, and what else is known of it."""
     words = [_WORDS.get(row.action, row.action.replace("_", " "))]
     if row.peer_ae:
         words.append(f"{_TOWARDS.get(row.action, 'from')} {row.peer_ae}")
     if row.peer_address:
-        words.append(f"({row.peer_address})")
+        words.append(f"at {row.peer_address}")
     if row.job_id is not None:
-        words.append(f"[job {row.job_id}]")
+        words.append(f"(job {row.job_id})")
     if row.sop_instance_uid:
         words.append(f"object {row.sop_instance_uid}")
     elif row.series_instance_uid:
         words.append(f"series {row.series_instance_uid}")
     if row.model_digest:
-        words.append(f"model {row.model_digest[:12]}")
+        words.append(f"model {row.model_digest[:_DIGITS]}")
     said = " ".join(words)
-    details = dict(row.details)
-    reason = details.pop("reason", None)
-    if reason:
-        said = f"{said}: {reason}"
-    if details:
-        said = f"{said} {{{', '.join(f'{name}={_short(value)}' for name, value in details.items())}}}"
-    return said
+    reason = row.details.get("reason")
+    said = f"{said}: {reason}" if reason else said
+    more = [_detail(name, value) for name, value in row.details.items() if name not in _NOT_FOR_PEOPLE]
+    return f"{said} [{', '.join(more)}]" if more else said
 
+
+#: Digits of a digest that are enough to tell one from another.
+_DIGITS = 12
+#: Told already, or of use to programs only.
+_NOT_FOR_PEOPLE = {"reason", "association"}
 
 _WORDS: dict[str, str] = {
     Action.ASSOCIATION_REFUSED: "refused an association",
@@ -158,6 +161,12 @@ _TOWARDS: dict[str, str] = {
 }
 
 
-def _short(value: object) -> str:
-    said = str(value)
-    return said if len(said) <= 64 else f"{said[:61]}..."
+def _detail(name: str, value: object) -> str:
+    """``frames 16``; SOP classes and transfer syntaxes by their names."""
+    values = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    if name.endswith(("_uid", "_uids")):
+        values = [UID(item).name for item in values]
+    elif name.endswith("digest"):
+        values = [item[:_DIGITS] for item in values]
+    label = name.removesuffix("_uid").removesuffix("_uids").replace("_", " ")
+    return f"{label} {' + '.join(values)}"

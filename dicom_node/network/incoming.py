@@ -1,0 +1,269 @@
+"""Data sets on their way from the network to the disk, fragment by fragment, never whole in memory.
+
+pynetdicom can write data sets to temporary files itself, but wherever the system keeps those, with a header
+that names its own version, and a full disk ends its thread. Here the file lies where it will be moved from,
+two transfers of one object are one file, and an error becomes a status for the peer.
+"""
+
+import errno
+import hashlib
+import os
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
+from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
+from pynetdicom.dimse_primitives import C_STORE
+
+from config.errors import FullfieldError, StorageFull, StorageUnavailable
+from dicom_node.network.contexts import IMPLEMENTATION_CLASS_UID
+from dicom_node.network.statuses import Status, Unacceptable
+
+#: After so many bytes they are pushed to the disk, so that the last fsync is short, and room is looked for.
+_STRETCH = 64 << 20
+
+_PREAMBLE = b"\0" * 128 + b"DICM"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who is at the other end of an association."""
+
+    calling_ae: str
+    called_ae: str
+    address: str
+    #: The same for all that happens in one association, and for no other.
+    association_id: str
+
+
+@dataclass(frozen=True)
+class StoreRequest:
+    """What a C-STORE request says beside its data set (PS3.7 9.1.1)."""
+
+    peer: Peer
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+
+
+class IncomingFile:
+    """One data set being received, as a part-10 file.
+
+    Nothing is raised while fragments arrive, for nobody there could answer the peer; `complete` raises what
+    went wrong, and after it the file is whole.
+    """
+
+    def __init__(
+        self, folder: Path, part_10_header: Callable[[], bytes], has_room: Callable[[], bool]
+    ) -> None:
+        self.path = folder / f"{uuid.uuid4().hex}.dcm"
+        self.size = 0
+        self._part_10_header = part_10_header
+        self._has_room = has_room
+        self._digest = hashlib.sha256()
+        self._file: BinaryIO | None = None
+        self._error: FullfieldError | None = None
+        self._next_look = 0
+
+    def write(self, fragment: bytes) -> None:
+        """Add the next fragment of the data set, or drop it if the file cannot be written."""
+        if self._error is not None:
+            return
+        try:
+            file = self._file or self._begin()
+            self._append(file, fragment)
+            if self.size >= self._next_look:
+                file.flush()
+                os.fdatasync(file.fileno())
+                self._look_for_room()
+        except OSError as error:
+            self._fail(_in_words(error))
+        except FullfieldError as error:
+            self._fail(error)
+
+    def complete(self) -> str:
+        """Close the whole file; its SHA-256. Raises StorageFull, StorageUnavailable or Unacceptable."""
+        try:
+            if self._file is None and self._error is None:
+                raise Unacceptable(Status.CANNOT_UNDERSTAND, "The request came without a data set.")
+            if self._file is not None:
+                self._file.close()
+        except OSError as error:
+            self._fail(_in_words(error))
+        if self._error is not None:
+            raise self._error
+        return self._digest.hexdigest()
+
+    def discard(self) -> None:
+        """Delete the file, if it is still where it was received."""
+        if self._file is not None:
+            # What is left in the buffer may not be writable, and is not wanted.
+            with suppress(OSError):
+                self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    # What pynetdicom asks of the file that it writes a data set to.
+
+    @property
+    def name(self) -> str:
+        """Its path."""
+        return str(self.path)
+
+    @property
+    def file(self) -> "IncomingFile":
+        """Itself: pynetdicom flushes what `NamedTemporaryFile` wraps."""
+        return self
+
+    def flush(self) -> None:
+        """Nothing: it is flushed where that has a purpose."""
+
+    def close(self) -> None:
+        """Nothing: who has the file decides what becomes of it."""
+
+    def _begin(self) -> BinaryIO:
+        self._look_for_room()
+        header = self._part_10_header()
+        # Patient data: for the owner only.
+        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._file = os.fdopen(handle, "wb")
+        self._append(self._file, header)
+        return self._file
+
+    def _append(self, file: BinaryIO, data: bytes) -> None:
+        file.write(data)
+        self._digest.update(data)
+        self.size += len(data)
+
+    def _look_for_room(self) -> None:
+        if not self._has_room():
+            raise StorageFull("The disk is nearly full.")
+        self._next_look = self.size + _STRETCH
+
+    def _fail(self, error: FullfieldError) -> None:
+        self._error = error
+        self.discard()
+
+
+class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
+    """pynetdicom's reader of messages, with the data sets of C-STORE requests going to files.
+
+    refuse: called with a request of another SOP class than its context's; returns the status.
+    """
+
+    message: Any
+
+    def __init__(
+        self,
+        association: Association,
+        folder: Path,
+        has_room: Callable[[], bool],
+        refuse: Callable[[StoreRequest], int],
+    ) -> None:
+        super().__init__(association)
+        self._folder = folder
+        self._has_room = has_room
+        self._refuse = refuse
+        #: Known once the association is requested.
+        self.peer: Peer | None = None
+
+    def receive_primitive(self, primitive: Any) -> None:
+        """Take in the next fragments, of the command or of the data set."""
+        if self.message is None:
+            message = DIMSEMessage()
+            message._data_set_file = IncomingFile(
+                self._folder, lambda: self._part_10_header(message), self._has_room
+            )
+            self.message = message
+        super().receive_primitive(primitive)
+
+    def get_msg(self, block: bool = False) -> tuple[Any, Any]:
+        """The next message to be served.
+
+        A C-STORE request of another SOP class than its context's is answered here: pynetdicom would abort
+        the association, or serve it.
+        """
+        context_id, message = super().get_msg(block)
+        if not isinstance(message, C_STORE) or not message.is_valid_request:
+            return context_id, message
+        context = self.assoc._accepted_cx.get(context_id)
+        if context is None or message.AffectedSOPClassUID == context.abstract_syntax:
+            return context_id, message
+        file_of(message).discard()
+        answer = C_STORE()
+        answer.MessageIDBeingRespondedTo = message.MessageID
+        answer.AffectedSOPInstanceUID = message.AffectedSOPInstanceUID
+        answer.AffectedSOPClassUID = message.AffectedSOPClassUID
+        answer.Status = self._refuse(self.request_of(message, context.transfer_syntax[0]))
+        self.send_msg(answer, context_id)
+        return None, None
+
+    def request_of(self, message: C_STORE, transfer_syntax_uid: str) -> StoreRequest:
+        """What a C-STORE request says."""
+        assert self.peer is not None
+        return StoreRequest(
+            peer=self.peer,
+            sop_class_uid=str(message.AffectedSOPClassUID),
+            sop_instance_uid=str(message.AffectedSOPInstanceUID),
+            transfer_syntax_uid=str(transfer_syntax_uid),
+        )
+
+    def discard_unserved(self) -> int:
+        """At the end of an association: delete what was not received whole or not served; how many."""
+        files = [self.message._data_set_file] if self.message is not None else []
+        while not self.msg_queue.empty():
+            _, message = self.msg_queue.get_nowait()
+            files += [file_of(message)] if isinstance(message, C_STORE) else []
+        for file in files:
+            file.discard()
+        return sum(file.size > 0 for file in files)
+
+    def _part_10_header(self, message: DIMSEMessage) -> bytes:
+        """Preamble and File Meta Information (PS3.10 7.1), the same for every transfer of one object."""
+        if not isinstance(message, C_STORE_RQ):
+            raise Unacceptable(Status.CANNOT_UNDERSTAND, "The message is no C-STORE request.")
+        context = self.assoc._accepted_cx.get(message.context_id)
+        if context is None:
+            raise Unacceptable(Status.SOP_CLASS_NOT_SUPPORTED, "The presentation context was not accepted.")
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID = message.command_set.get("AffectedSOPClassUID", "")
+        meta.MediaStorageSOPInstanceUID = message.command_set.get("AffectedSOPInstanceUID", "")
+        meta.TransferSyntaxUID = context.transfer_syntax[0]
+        meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+        try:
+            return part_10_header(meta)
+        except (TypeError, ValueError) as error:
+            raise Unacceptable(Status.CANNOT_UNDERSTAND, "The request names UIDs that are none.") from error
+
+
+def part_10_header(meta: FileMetaDataset) -> bytes:
+    """What stands before the data set in a file; version and group length are set here."""
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.FileMetaInformationGroupLength = 0
+    buffer = DicomBytesIO()
+    write_file_meta_info(buffer, meta, enforce_standard=False)
+    return _PREAMBLE + buffer.getvalue()
+
+
+def printable(text: str) -> str:
+    """A short text of a peer's, without the control characters that databases and terminals mind."""
+    return "".join(character for character in text if character.isprintable()).strip()
+
+
+def file_of(message: C_STORE) -> IncomingFile:
+    """The file to which the data set of a request was written."""
+    file: IncomingFile = message._dataset_file
+    return file
+
+
+def _in_words(error: OSError) -> FullfieldError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull("The disk is full.")
+    return StorageUnavailable(f"The disk cannot be used: {error.strerror}.")

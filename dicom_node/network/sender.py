@@ -1,0 +1,242 @@
+"""The C-STORE and C-ECHO SCU: sends objects to a destination, and says what it acknowledged (PS3.4 B)."""
+
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID
+from pynetdicom import AE, build_context, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import Verification
+
+from config.errors import DamagedObject, PeerRefused, PeerUnavailable
+from dicom_node.network.contexts import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    UNCOMPRESSED,
+)
+from dicom_node.network.server import quiet_library
+
+#: Coercion, elements discarded, data set does not match SOP class: the object is stored (PS3.4 B.2.3).
+_STORED_WITH_WARNING = {0xB000, 0xB006, 0xB007}
+#: Duplicate SOP instance (PS3.7 C.5.5): the peer has it from an earlier attempt, for no other object of
+#: ours has the same UID.
+_STORED_BEFORE = 0x0111
+
+_TRANSIENT = 2
+
+#: Protocol data units that wait to be sent, at most: the rest of the file stays on the disk.
+_MOST_WAITING = 16
+
+
+class Destination(Protocol):
+    """Where to send."""
+
+    @property
+    def ae_title(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An object that the destination has acknowledged."""
+
+    sop_instance_uid: str
+    #: The DIMSE status: 0x0000, or a warning under which the object is stored all the same.
+    status: int
+
+
+class ObjectPostponed(PeerUnavailable):
+    """The peer is out of resources and cannot store the object now (0xA7xx)."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ObjectRefused(PeerRefused):
+    """The peer will not store the object, and says so with a status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def send(
+    destination: Destination, calling_ae: str, paths: Sequence[Path], timeout_seconds: float
+) -> Iterator[Sent]:
+    """Send part-10 files over one association, and yield each object when it is acknowledged.
+
+    timeout_seconds: how long to wait for the connection, for each answer, and for any progress.
+    A file goes out as it is, or in little endian without compression if the peer takes no other form.
+    Raises PeerUnavailable (unreachable, aborted, silent, out of resources) or PeerRefused (rejected, no
+    presentation context, any other failure) at the first object that was not acknowledged; those before it
+    were. DamagedObject for a file that cannot be sent at all.
+    """
+    files = [_identified(path) for path in paths]
+    with _association(destination, calling_ae, _contexts(files), timeout_seconds) as association:
+        for number, file in enumerate(files, start=1):
+            status = _store(association, file, number, destination)
+            if status in _STORED_WITH_WARNING or status in (0x0000, _STORED_BEFORE):
+                yield Sent(file.sop_instance_uid, status)
+            elif status & 0xFF00 == 0xA700:
+                raise ObjectPostponed(f"{destination.ae_title} is out of resources (0x{status:04X}).", status)
+            else:
+                raise ObjectRefused(
+                    f"{destination.ae_title} refused the object with status 0x{status:04X}.", status
+                )
+
+
+def echo(destination: Destination, calling_ae: str, timeout_seconds: float) -> None:
+    """Verify that a peer answers (C-ECHO, PS3.4 A); raises PeerUnavailable or PeerRefused."""
+    contexts = [build_context(Verification, list(UNCOMPRESSED))]
+    with _association(destination, calling_ae, contexts, timeout_seconds) as association:
+        status = _status(association.send_c_echo(), destination)
+        if status != 0x0000:
+            raise PeerRefused(f"{destination.ae_title} answered the C-ECHO with status 0x{status:04X}.")
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    sop_class_uid: UID
+    sop_instance_uid: UID
+    transfer_syntax_uid: UID
+
+
+def _identified(path: Path) -> _File:
+    try:
+        meta = read_file_meta_info(path)
+        return _File(
+            path,
+            UID(meta.MediaStorageSOPClassUID),
+            UID(meta.MediaStorageSOPInstanceUID),
+            UID(meta.TransferSyntaxUID),
+        )
+    except Exception as error:
+        # Foreign bytes can do anything to the parser; the file cannot be sent.
+        raise DamagedObject(f"{path} is not a DICOM file with a header.") from error
+
+
+def _contexts(files: Sequence[_File]) -> list[PresentationContext]:
+    """For each SOP class a context of its own for each transfer syntax, so that the peer cannot choose one
+    of them and thereby decline the others."""
+    wanted: dict[tuple[UID, UID], None] = {}
+    for file in files:
+        for syntax in (file.transfer_syntax_uid, *UNCOMPRESSED):
+            wanted[file.sop_class_uid, syntax] = None
+    return [build_context(sop_class, syntax) for sop_class, syntax in wanted]
+
+
+@contextmanager
+def _association(
+    destination: Destination,
+    calling_ae: str,
+    contexts: list[PresentationContext],
+    timeout_seconds: float,
+) -> Iterator[Association]:
+    quiet_library()
+    ae = AE(calling_ae)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = timeout_seconds
+    try:
+        association = ae.associate(
+            destination.host,
+            destination.port,
+            contexts=contexts,
+            ae_title=destination.ae_title,
+            evt_handlers=[(evt.EVT_CONN_OPEN, partial(_set_up_socket, timeout_seconds))],
+        )
+    except OSError as error:
+        raise PeerUnavailable(f"{_address(destination)} cannot be found: {error.strerror}.") from error
+    try:
+        if not association.is_established:
+            raise _why_not(association, destination)
+        association.dul.send_pdu = partial(_send_in_step, association, association.dul.send_pdu, destination)
+        yield association
+        association.release()
+    finally:
+        if association.is_established:
+            association.abort()
+        association.kill()
+
+
+def _set_up_socket(timeout_seconds: float, event: evt.Event) -> None:
+    connection: socket.socket = event.assoc.dul.socket.socket
+    # A small unit is not to wait for the acknowledgement of the one before, nor a dead peer to hold us.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.settimeout(timeout_seconds)
+
+
+def _send_in_step(association: Association, send_pdu: Any, destination: Destination, primitive: Any) -> None:
+    """Hand over the next data unit when the one that sends has room, for pynetdicom's queue has no end."""
+    while association.dul.to_provider_queue.qsize() >= _MOST_WAITING:
+        if not association.dul.is_alive():
+            raise PeerUnavailable(f"{_address(destination)} ended the connection.")
+        time.sleep(0.0005)
+    send_pdu(primitive)
+
+
+def _why_not(association: Association, destination: Destination) -> PeerUnavailable | PeerRefused:
+    answer = association.acceptor.primitive
+    if association.is_rejected and answer is not None:
+        said = f"{_address(destination)} rejected the association: {answer.reason_str}."
+        return PeerUnavailable(said) if answer.result == _TRANSIENT else PeerRefused(said)
+    if answer is not None and answer.result == 0x00:
+        return PeerRefused(f"{_address(destination)} accepts none of the presentation contexts proposed.")
+    return PeerUnavailable(f"{_address(destination)} cannot be reached, or does not answer.")
+
+
+def _store(association: Association, file: _File, number: int, destination: Destination) -> int:
+    accepted = [
+        UID(context.transfer_syntax[0])
+        for context in association.accepted_contexts
+        if context.abstract_syntax == file.sop_class_uid
+    ]
+    if file.transfer_syntax_uid in accepted:
+        what: Path | Dataset = file.path
+    elif set(accepted) & set(UNCOMPRESSED):
+        what = _decompressed(file)
+    else:
+        form = f"{file.sop_class_uid.name} in {file.transfer_syntax_uid.name}"
+        raise PeerRefused(f"{_address(destination)} does not take {form}.")
+    if not association.is_established:
+        raise PeerUnavailable(f"{_address(destination)} ended the association.")
+    return _status(association.send_c_store(what, (number - 1) % 65535 + 1), destination)
+
+
+def _decompressed(file: _File) -> Dataset:
+    """The object without compression; pynetdicom writes it with implicit or explicit VR as was accepted."""
+    try:
+        dataset = dcmread(file.path)
+        if file.transfer_syntax_uid.is_compressed:
+            dataset.decompress(generate_instance_uid=False)
+    except Exception as error:
+        # Decoders raise whatever they like.
+        raise PeerRefused(
+            "The peer takes no compressed pixel data, and the object's cannot be decompressed."
+        ) from error
+    return dataset
+
+
+def _status(answer: Dataset, destination: Destination) -> int:
+    if "Status" not in answer:
+        raise PeerUnavailable(f"{_address(destination)} ended the association or did not answer in time.")
+    return int(answer.Status)
+
+
+def _address(destination: Destination) -> str:
+    return f"{destination.ae_title} at {destination.host}:{destination.port}"
