@@ -1,5 +1,14 @@
 """Fixtures that every test may ask for."""
 
 from tests.databases import database, database_url, postgresql_server, postgresql_url, sqlite_url
+from tests.weights import models, reconstructor
 
-__all__ = ["database", "database_url", "postgresql_server", "postgresql_url", "sqlite_url"]
+__all__ = [
+    "database",
+    "database_url",
+    "models",
+    "postgresql_server",
+    "postgresql_url",
+    "reconstructor",
+    "sqlite_url",
+]
