@@ -119,18 +119,18 @@ def write(dataset: Dataset, path: Path, transfer_syntax: str | None = None) -> P
 
 
 def reconstruction(
-    dataset: Dataset, aperture: Box | Sequence[Box] | np.ndarray | None = None, seed: int = 0, **made: Any
+    dataset: Dataset, aperture: Box | Sequence[Box] | np.ndarray | None = None, noise: int = 0, **made: Any
 ) -> Reconstruction:
     """What a model might return for a data set: its pixels in the aperture (the centre), noise outside.
 
-    made: fields of the provenance to set.
+    noise: seed of that noise; made: fields of the provenance to set.
     """
     stored = dataset.pixel_array
     stored = stored[None] if stored.ndim == 2 else stored
     if not isinstance(aperture, np.ndarray):
         aperture = measured(aperture or centre(*stored.shape[1:]), *stored.shape)
     lowest = -(2 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0
-    noise = np.random.default_rng(seed).integers(lowest, lowest + 2**dataset.BitsStored, stored.shape)
+    invented = np.random.default_rng(noise).integers(lowest, lowest + 2**dataset.BitsStored, stored.shape)
     provenance: dict[str, Any] = {
         "model": "fullfield",
         "version": "1.0",
@@ -142,7 +142,7 @@ def reconstruction(
         "aperture_source": "attributes",
     }
     return Reconstruction(
-        stored=np.where(aperture, stored, noise.astype(stored.dtype)),
+        stored=np.where(aperture, stored, invented.astype(stored.dtype)),
         aperture=aperture,
         uncertainty=np.where(aperture, 0, 0.25).astype(np.float32),
         provenance=Provenance(**(provenance | made)),

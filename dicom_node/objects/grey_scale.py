@@ -1,8 +1,9 @@
 """From stored values to what is seen: the grayscale pipeline of the source, and the same look in a result.
 
-The Multi-frame Secondary Capture classes know only unsigned MONOCHROME2 with a linear rescale (PS3.3 A.8.3.4,
-A.8.4.4). The stored values must not change, so a MONOCHROME1 source gets its look from a rescale of negative
-slope. What those classes cannot tell needs the Secondary Capture class of single frames, which takes all.
+The Multi-frame Secondary Capture classes know only unsigned MONOCHROME2 (PS3.3 A.8.3.4, A.8.4.4), and bytes
+only without a rescale. The stored values must not change, so a MONOCHROME1 source gets its look from a
+rescale of negative slope, and windows are told in the units that come of it. What those classes cannot tell
+needs the Secondary Capture class of single frames, which takes all.
 """
 
 from dataclasses import dataclass
@@ -47,8 +48,9 @@ class GreyScale:
             return "frames"
         if 9 <= self.bits_stored <= 16:
             return "word"
+        rising = self.inverse == (self.slope < 0)
         rescaled = (self.slope, self.intercept) != (1, 0)
-        if self.bits_stored == 8 and not self.inverse and not (self.has_voi_table and rescaled):
+        if self.bits_stored == 8 and rising and not (self.has_voi_table and rescaled):
             return "byte"
         return "frames"
 
