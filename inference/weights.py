@@ -1,0 +1,110 @@
+"""The weights: where they lie, what they claim to be, and whether that is true.
+
+A profile is a folder under `inference/models` with `vae.safetensors`, `palette.safetensors` and `model.json`,
+which names version and SHA-256 of each file. A result carries the digest over both, see `Weights.digest`.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from config.errors import WeightsError
+from inference.palette import Palette
+from inference.vae import VAE
+
+VAE_CHANNELS = (64, 96, 160, 256)
+VAE_LATENT_CHANNELS = 32
+PALETTE_CHANNELS = (64, 96, 160, 256)
+
+#: The profiles that the package ships.
+MODELS = Path(__file__).parent / "models"
+_FILES = ("vae.safetensors", "palette.safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A profile's two networks, loaded and verified."""
+
+    profile: str
+    version: str
+    #: SHA-256 over the digests of both files, lower-case hexadecimal.
+    digest: str
+    vae: VAE
+    palette: Palette
+
+
+def load_weights(profile: str, models: Path = MODELS) -> Weights:
+    """Load a profile and check each file against the digest that `model.json` states. Raises WeightsError."""
+    folder = models / profile
+    card = _card(folder)
+    vae = VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS)
+    palette = Palette(PALETTE_CHANNELS)
+    for network, name in zip((vae, palette), _FILES, strict=True):
+        if _sha256(folder / name) != card["sha256"].get(name):
+            raise WeightsError(f"weights {profile}/{name} do not match the digest in model.json; install them again")
+        read_weights(network, folder / name)
+    return Weights(
+        profile=profile, version=card["version"], digest=_digest(card), vae=vae.eval(), palette=palette.eval()
+    )
+
+
+def digest_of(profile: str, models: Path = MODELS) -> str:
+    """The digest that results of this profile carry, from `model.json`, without loading the networks."""
+    return _digest(_card(models / profile))
+
+
+def read_weights(network: nn.Module, path: Path) -> None:
+    """Read a network's weights; names, shapes and finiteness are checked. Raises WeightsError."""
+    try:
+        state = load_file(path)
+        network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"weights {path.parent.name}/{path.name} are missing or damaged; install them again") from error
+    except RuntimeError as error:
+        raise WeightsError(f"weights {path.parent.name}/{path.name} belong to another network") from error
+    if not all(torch.isfinite(tensor).all() for tensor in state.values()):
+        raise WeightsError(f"weights {path.parent.name}/{path.name} hold numbers that are not finite")
+
+
+def write_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's weights in half precision, which halves the file and changes no picture visibly."""
+    save_file({name: tensor.detach().cpu().half().contiguous() for name, tensor in network.state_dict().items()}, path)
+
+
+def write_card(folder: Path, version: str, training: dict[str, object]) -> None:
+    """Write `model.json` beside a profile's weights: version, digests, and how they were trained."""
+    card = {
+        "version": version,
+        "sha256": {name: _sha256(folder / name) for name in _FILES},
+        "training": training,
+    }
+    (folder / "model.json").write_text(json.dumps(card, indent=1) + "\n")
+
+
+def _card(folder: Path) -> dict[str, dict[str, str]]:
+    try:
+        card: dict[str, dict[str, str]] = json.loads((folder / "model.json").read_text())
+        card["sha256"], card["version"]
+    except OSError as error:
+        raise WeightsError(f"weights of profile {folder.name} are not installed: model.json is missing") from error
+    except (ValueError, KeyError) as error:
+        raise WeightsError(f"weights of profile {folder.name}: model.json is damaged; install them again") from error
+    return card
+
+
+def _digest(card: dict[str, dict[str, str]]) -> str:
+    return hashlib.sha256("".join(card["sha256"].get(name, "") for name in _FILES).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"weights {path.parent.name}/{path.name} are missing; install them again") from error

@@ -1,0 +1,100 @@
+"""Training examples: augmented pairs, and pairs simulated on CT projections."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from inference.network import FRAME_SIDE
+from training.collimate import random_aperture, random_exposure, simulate_pair
+from training.pairs import Pair, aperture_mask, read_picture
+
+#: Share of the examples of a batch that are simulated on CT projections, where there are any.
+CT_SHARE = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """full, collimated: (n, 1, 256, 256) grey in [-1, 1]; aperture: the same shape, 1 = measured."""
+
+    full: Tensor
+    collimated: Tensor
+    aperture: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device."""
+        moved = {name: tensor.to(device) for name, tensor in vars(self).items()}
+        return Batch(**moved)
+
+
+class Examples:
+    """Draws training batches; the draws depend on the seed and the step alone, so that training resumes exactly."""
+
+    def __init__(self, pairs: Sequence[Pair], projections: NDArray[np.float16] | None, seed: int) -> None:
+        """projections: (n, h, w) line integrals of CT views (see training.project), or None to do without."""
+        self._pairs = [_stack(pair, 2 * FRAME_SIDE) for pair in pairs]
+        self._projections = projections
+        self._seed = seed
+
+    def batch(self, step: int, size: int) -> Batch:
+        """The batch of training step `step`."""
+        rng = np.random.default_rng([self._seed, step])
+        simulated = 0 if self._projections is None else int(rng.binomial(size, CT_SHARE))
+        stacks = [_augment(self._pairs[rng.integers(len(self._pairs))], rng) for _ in range(size - simulated)]
+        stacks += [self._simulated(rng) for _ in range(simulated)]
+        full, collimated, aperture = torch.stack(stacks).unsqueeze(2).unbind(1)
+        return Batch(full=full, collimated=collimated, aperture=aperture)
+
+    def _simulated(self, rng: np.random.Generator) -> Tensor:
+        assert self._projections is not None
+        view = self._projections[rng.integers(len(self._projections))].astype(np.float32)
+        if rng.random() < 0.5:
+            view = view[:, ::-1]
+        view = _random_crop(view, rng)
+        aperture = random_aperture(view.shape, rng)
+        full, collimated = simulate_pair(view, aperture, random_exposure(rng), rng)
+        measured = aperture.mask(full.shape).astype(np.float32)
+        return torch.from_numpy(np.stack([full, collimated, measured]))
+
+
+def pair_batch(pairs: Sequence[Pair]) -> Batch:
+    """The pairs as they are, in the thesis's 256x256 (PIL bilinear)."""
+    full, collimated, aperture = torch.stack([_stack(pair, FRAME_SIDE) for pair in pairs]).unsqueeze(2).unbind(1)
+    return Batch(full=full, collimated=collimated, aperture=aperture)
+
+
+def _stack(pair: Pair, side: int) -> Tensor:
+    mask = aperture_mask(pair.aperture, (side, side)).astype(np.float32)
+    return torch.from_numpy(np.stack([read_picture(pair.full, side), read_picture(pair.collimated, side), mask]))
+
+
+def _augment(stack: Tensor, rng: np.random.Generator) -> Tensor:
+    """A small rotation, zoom, shift and change of contrast; (3, 512, 512) to (3, 256, 256)."""
+    angle, zoom = np.deg2rad(rng.normal(0, 2)), np.exp(rng.normal(-0.04, 0.04))
+    shift = rng.normal(0, 0.025, 2)
+    if rng.random() < 0.3:
+        angle, zoom, shift = 0.0, 1.0, np.zeros(2)
+    cos, sin = np.cos(angle) * zoom, np.sin(angle) * zoom
+    theta = torch.tensor([[[cos, -sin, shift[0]], [sin, cos, shift[1]]]], dtype=torch.float32)
+    grid = F.affine_grid(theta, [1, 3, *stack.shape[1:]], align_corners=False)
+    warped = F.grid_sample(stack[None], grid, padding_mode="reflection", align_corners=False)
+    full, collimated, aperture = F.avg_pool2d(warped, 2)[0]
+    collimated = collimated * float(np.exp(rng.normal(0, 0.08))) + float(rng.normal(0, 0.02))
+    collimated = collimated + float(rng.choice([0.0, 0.05])) * torch.from_numpy(
+        rng.standard_normal(collimated.shape, dtype=np.float32)
+    )
+    return torch.stack([full, collimated.clamp(-1, 1), (aperture > 0.5).float()])
+
+
+def _random_crop(view: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """A random square of 70 to 100 % of the view, resized to the frame's side."""
+    side = min(view.shape)
+    size = int(side * rng.uniform(0.7, 1.0))
+    top, left = rng.integers(view.shape[0] - size + 1), rng.integers(view.shape[1] - size + 1)
+    crop = torch.from_numpy(np.ascontiguousarray(view[top : top + size, left : left + size]))[None, None]
+    out: NDArray[np.float32] = F.interpolate(crop, (FRAME_SIDE, FRAME_SIDE), mode="bilinear", antialias=True)[0, 0].numpy()
+    return out

@@ -1,0 +1,96 @@
+"""Paired data sets: the same view with and without collimation, and the aperture between them.
+
+A paired data set is a folder with `full/` and `collimated/` (same file names, PNG or JPEG) and `pairs.csv` with
+the columns `id, aperture_left, aperture_top, aperture_right, aperture_bottom` (fractions of width and height),
+and optionally `scene` and `split`.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from config.errors import ConfigError
+
+_COLUMNS = ("id", "aperture_left", "aperture_top", "aperture_right", "aperture_bottom")
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One view, twice: with the full field and with the collimator in."""
+
+    id: str
+    full: Path
+    collimated: Path
+    #: Left, top, right and bottom edge of the aperture, as fractions of width and height.
+    aperture: tuple[float, float, float, float]
+    #: Pairs of nearly the same view share a scene; split by scene, never by picture.
+    scene: str
+    #: `train`, `val`, or empty where the data set does not say.
+    split: str
+
+
+def read_pairs(folder: Path, split: str | None = None) -> list[Pair]:
+    """Read `pairs.csv` and find the pictures it names; `split` keeps only that part. Raises ConfigError."""
+    table = folder / "pairs.csv"
+    if not table.is_file():
+        raise ConfigError(f"{table}: not found; a paired data set has full/, collimated/ and pairs.csv")
+    with table.open(newline="", encoding="utf-8") as lines:
+        reader = csv.DictReader(lines)
+        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            raise ConfigError(f"{table}: column {missing[0]} is missing")
+        pairs = [_pair(folder, table, number, row) for number, row in enumerate(reader, start=2)]
+    chosen = [pair for pair in pairs if split is None or pair.split == split]
+    if not chosen:
+        raise ConfigError(f"{table}: no pairs" + (f" in split {split}" if split else ""))
+    return chosen
+
+
+def read_picture(path: Path, side: int | None = None) -> NDArray[np.float32]:
+    """Read a grey picture as (h, w) float32 in [-1, 1]; `side` reduces it to a square (PIL bilinear)."""
+    try:
+        with Image.open(path) as image:
+            grey = image.convert("L")
+            if side is not None:
+                grey = grey.resize((side, side), Image.Resampling.BILINEAR)
+    except (OSError, UnidentifiedImageError) as error:
+        raise ConfigError(f"{path}: not a readable PNG or JPEG picture") from error
+    return np.asarray(grey, dtype=np.float32) / 127.5 - 1
+
+
+def aperture_mask(aperture: tuple[float, float, float, float], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The aperture as (h, w) bool, True = measured; a pixel is in when its centre is."""
+    left, top, right, bottom = aperture
+    rows = (np.arange(shape[0]) + 0.5) / shape[0]
+    columns = (np.arange(shape[1]) + 0.5) / shape[1]
+    inside: NDArray[np.bool_] = ((rows >= top) & (rows < bottom))[:, None] & ((columns >= left) & (columns < right))[None]
+    return inside
+
+
+def _pair(folder: Path, table: Path, number: int, row: dict[str, str]) -> Pair:
+    try:
+        left, top, right, bottom = (float(row[name]) for name in _COLUMNS[1:])
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{table}, line {number}: the aperture's edges must be numbers") from error
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise ConfigError(f"{table}, line {number}: the aperture's edges must be fractions, left < right, top < bottom")
+    return Pair(
+        id=row["id"],
+        full=_picture(folder / "full", row["id"]),
+        collimated=_picture(folder / "collimated", row["id"]),
+        aperture=(left, top, right, bottom),
+        scene=row.get("scene") or row["id"],
+        split=row.get("split") or "",
+    )
+
+
+def _picture(folder: Path, name: str) -> Path:
+    for suffix in _SUFFIXES:
+        if (path := folder / f"{name}{suffix}").is_file():
+            return path
+    raise ConfigError(f"{folder / name}: no PNG or JPEG picture of this name")

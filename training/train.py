@@ -1,0 +1,216 @@
+"""The training loops of the VAE prior and of Palette.
+
+Both read top to bottom: draw a batch, compute the loss of the paper, step, average the weights (EMA); every so
+often measure on the validation pairs, keep the best, and write a checkpoint from which training resumes exactly.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from monai.losses import SSIMLoss
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from config.errors import ConfigError, FullfieldError
+from inference.palette import RESIDUAL_SCALE, Palette, condition
+from inference.sampler import SIGMA_MAX, SIGMA_MIN, best_estimate
+from inference.vae import VAE
+from inference.weights import PALETTE_CHANNELS, VAE_CHANNELS, VAE_LATENT_CHANNELS, write_weights
+from training.examples import Batch, Examples, pair_batch
+from training.pairs import Pair
+
+#: Weight of the KL divergence, the thesis's (M_N of PyTorch-VAE).
+KL_WEIGHT = 7e-7
+#: Weights of the VAE's other losses beside the squared error.
+SSIM_WEIGHT, VARIANCE_WEIGHT = 0.03, 0.01
+#: Palette sees noise levels log-normal around e^-0.3 (EDM, table 1, for sigma_data = 1), and now and then the highest.
+P_MEAN, P_STD, HIGHEST_SHARE = -0.3, 1.5, 0.15
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """The hyperparameters of one run."""
+
+    steps: int = 5000
+    batch: int = 8
+    learning_rate: float = 3e-4
+    warm_up: int = 200
+    weight_decay: float = 0.01
+    ema: float = 0.998
+    seed: int = 1
+    validate_every: int = 250
+    mixed_precision: str = "bf16"
+
+
+def train_vae(
+    training: Sequence[Pair], validation: Sequence[Pair], projections: object, settings: TrainingSettings, out: Path
+) -> Path:
+    """Train the VAE prior: squared error and structure of the estimate in the hidden region, KL of the latents.
+
+    Writes `vae.safetensors` (the EMA weights with the least validation error), checkpoints and `vae.json` to `out`.
+    """
+    ssim = SSIMLoss(spatial_dims=2, data_range=1.0)
+
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        prior = model(batch.collimated, batch.aperture, draw=True)
+        hidden = 1 - batch.aperture
+        error = (batch.full - prior.mean.float()).square()
+        log_variance = prior.log_variance.float()
+        surprise = 0.5 * (log_variance + error.detach() * torch.exp(-log_variance))
+        known = batch.aperture * batch.full + hidden * prior.mean.float()
+        return (
+            _mean_over(error, hidden)
+            + SSIM_WEIGHT * ssim(known, batch.full)
+            + VARIANCE_WEIGHT * _mean_over(surprise, hidden)
+            + KL_WEIGHT * prior.kl().float()
+        )
+
+    @torch.no_grad()
+    def validate(model: nn.Module, batch: Batch) -> float:
+        mean = torch.cat([model(c, a).mean for c, a in _chunks(batch.collimated, batch.aperture)])
+        return float(((batch.full - mean).square() * (1 - batch.aperture)).mean())
+
+    model = VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS)
+    return _train("vae", model, loss, validate, training, validation, projections, settings, out)
+
+
+def train_palette(
+    vae: VAE,
+    training: Sequence[Pair],
+    validation: Sequence[Pair],
+    projections: object,
+    settings: TrainingSettings,
+    out: Path,
+) -> Path:
+    """Train Palette on the residual of the VAE: the weighted denoising loss of EDM (equation 8), hidden region only.
+
+    Writes `palette.safetensors` (EMA weights with the least validation error of the best estimate), checkpoints
+    and `palette.json` to `out`.
+    """
+    vae = vae.eval().requires_grad_(False)
+
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        with torch.no_grad():
+            prior = vae(batch.collimated, batch.aperture)
+        hidden = 1 - batch.aperture
+        clean = (batch.full - prior.mean.float()) / RESIDUAL_SCALE
+        sigma = (torch.randn(len(clean), device=clean.device) * P_STD + P_MEAN).exp().clamp(SIGMA_MIN, SIGMA_MAX)
+        highest = torch.rand(len(clean), device=clean.device) < HIGHEST_SHARE
+        sigma = torch.where(highest, torch.full_like(sigma, SIGMA_MAX), sigma)
+        s = sigma[:, None, None, None]
+        noisy = hidden * (clean + s * torch.randn_like(clean))
+        estimate = model(noisy, sigma, condition(batch.collimated, batch.aperture, prior.mean))
+        weight = (s.square() + 1) / s.square()
+        return _mean_over(weight * (estimate.float() - clean).square(), hidden)
+
+    @torch.no_grad()
+    def validate(model: nn.Module, batch: Batch) -> float:
+        errors = []
+        for full, c, a in _chunks(batch.full, batch.collimated, batch.aperture):
+            mean = vae(c, a).mean
+            seen = condition(c, a, mean)
+            residual = best_estimate(lambda x, sigma, seen=seen: model(x, sigma, seen), 1 - a)  # type: ignore[misc]
+            errors.append(((full - mean - RESIDUAL_SCALE * residual).square() * (1 - a)).mean(dim=(1, 2, 3)))
+        return float(torch.cat(errors).mean())
+
+    model = Palette(PALETTE_CHANNELS)
+    return _train("palette", model, loss, validate, training, validation, projections, settings, out)
+
+
+def _train(
+    name: str,
+    model: nn.Module,
+    loss_of: Callable[[nn.Module, Batch], Tensor],
+    validate: Callable[[nn.Module, Batch], float],
+    training: Sequence[Pair],
+    validation: Sequence[Pair],
+    projections: object,
+    settings: TrainingSettings,
+    out: Path,
+) -> Path:
+    accelerator = Accelerator(mixed_precision=settings.mixed_precision)
+    set_seed(settings.seed)
+    examples = Examples(training, projections, settings.seed)  # type: ignore[arg-type]
+    held_out = pair_batch(validation).to(accelerator.device)
+    model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate(step, settings))
+    trained, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
+    accelerator.register_for_checkpointing(average)
+    history = _resume(accelerator, name, settings, out)
+    best, running, started = min((row["validation"] for row in history), default=float("inf")), 0.0, time.monotonic()
+    first = history[-1]["step"] if history else 0
+    with _progress() as progress:
+        task = progress.add_task(f"training {name}", total=settings.steps, completed=first, note="")
+        for step in range(first, settings.steps):
+            loss = loss_of(trained, examples.batch(step, settings.batch).to(accelerator.device))
+            if not torch.isfinite(loss):
+                raise FullfieldError(f"training {name} stopped at step {step}: the loss is not finite; the best weights so far are kept")
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            average.update_parameters(accelerator.unwrap_model(trained))
+            running = 0.98 * running + 0.02 * float(loss.detach())
+            progress.update(task, advance=1, note=f"loss {running:.4f}, best {best:.5f}")
+            if (step + 1) % settings.validate_every == 0 or step + 1 == settings.steps:
+                error = validate(average.module.eval(), held_out)
+                row = {"step": step + 1, "loss": running, "validation": error, "seconds": time.monotonic() - started}
+                history.append(row)
+                progress.console.print(f"{name} {step + 1}: loss {running:.4f}, validation error {error:.5f}")
+                accelerator.save_state(str(out / f"{name}-checkpoint"))
+                _write_run(out / f"{name}.json", settings, history)
+                if error < best:
+                    best = error
+                    write_weights(average.module, out / f"{name}.safetensors")
+    return out / f"{name}.safetensors"
+
+
+def _learning_rate(step: int, settings: TrainingSettings) -> float:
+    """Linear warm-up, then a cosine to zero, as a factor of the learning rate."""
+    if step < settings.warm_up:
+        return (step + 1) / settings.warm_up
+    share = (step - settings.warm_up) / max(1, settings.steps - settings.warm_up)
+    return float(0.5 * (1 + torch.cos(torch.tensor(torch.pi * min(share, 1.0)))))
+
+
+def _resume(accelerator: Accelerator, name: str, settings: TrainingSettings, out: Path) -> list[dict[str, float]]:
+    """Load the last checkpoint of this run, if there is one, and give its history."""
+    out.mkdir(parents=True, exist_ok=True)
+    run = out / f"{name}.json"
+    if not run.is_file():
+        return []
+    earlier = json.loads(run.read_text())
+    if earlier["settings"] != asdict(settings):
+        raise ConfigError(f"{run}: holds a run with other settings; choose another folder or the same settings")
+    accelerator.load_state(str(out / f"{name}-checkpoint"))
+    history: list[dict[str, float]] = earlier["history"]
+    return history
+
+
+def _write_run(path: Path, settings: TrainingSettings, history: list[dict[str, float]]) -> None:
+    path.write_text(json.dumps({"settings": asdict(settings), "history": history}, indent=1))
+
+
+def _mean_over(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def _chunks(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
+    return list(zip(*(tensor.split(8) for tensor in tensors), strict=True))
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, TextColumn("{task.fields[note]}"))
