@@ -89,13 +89,11 @@ def _barred(header: Dataset) -> str | None:
     """Generated pictures take no route, or a result sent back would be reconstructed again and again."""
     if _texts(header, "SyntheticData") == ["YES"]:
         return "the picture is itself generated (SyntheticData is YES)"
-    if OWN_IMAGE_TYPE in (_texts(header, "ImageType") or []):
-        return f"the picture is a result of Fullfield (ImageType holds {OWN_IMAGE_TYPE})"
+    image_type = _texts(header, "ImageType") or []
+    # Results say so twice, for an archive may drop Synthetic Data, which is younger than many of them.
+    if image_type[:1] == ["DERIVED"] and "GENERATED" in image_type:
+        return "the picture is itself generated (ImageType holds GENERATED)"
     return None
-
-
-#: Stands in the Image Type (0008,0008) of results.
-OWN_IMAGE_TYPE = "FULLFIELD"
 
 
 def _obstacles(route: Route, known: Facts) -> Iterator[str]:

@@ -1,11 +1,15 @@
 """Which route takes an object, and what is said of the others."""
 
+import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
 from config.errors import ConfigError
+from config.mark import Mark
 from config.routes import Destination, Match, Route, RouteTable, Rule
+from dicom_node.objects.secondary_capture import secondary_captures
 from dicom_node.workflow.routing import RouteBook, choose
+from inference.reconstruction import Provenance, Reconstruction
 from tests.factory import xa
 
 
@@ -175,8 +179,8 @@ def test_a_hostile_value_is_shown_short_and_on_one_line():
     [
         ({"SyntheticData": "YES"}, "the picture is itself generated (SyntheticData is YES)"),
         (
-            {"ImageType": ["DERIVED", "SECONDARY", "FULLFIELD"]},
-            "the picture is a result of Fullfield (ImageType holds FULLFIELD)",
+            {"ImageType": ["DERIVED", "SECONDARY", "SINGLE PLANE", "GENERATED"]},
+            "the picture is itself generated (ImageType holds GENERATED)",
         ),
     ],
 )
@@ -184,6 +188,34 @@ def test_a_generated_picture_takes_no_route(attributes, told):
     decision = decide(route("a"), route("b"), **attributes)
     assert decision.route is None
     assert decision.reasons == {"a": told, "b": told}
+
+
+def test_our_own_results_take_no_route_even_without_synthetic_data():
+    result = xa()
+    aperture = np.ones((4, 64, 64), bool)
+    aperture[:, :8] = False
+    provenance = Provenance(
+        model="fullfield",
+        version="1.0",
+        digest="0" * 64,
+        mode="mean",
+        seed=0,
+        steps=1,
+        device="cpu",
+        aperture_source="pixels",
+    )
+    reconstruction = Reconstruction(
+        stored=result.pixel_array,
+        aperture=aperture,
+        uncertainty=np.zeros(aperture.shape, np.float32),
+        provenance=provenance,
+    )
+    (sent_back,) = secondary_captures(result, reconstruction, route="a", mark=Mark())
+    assert reason(route("a"), header=sent_back) == "the picture is itself generated (SyntheticData is YES)"
+    del sent_back.SyntheticData
+    assert (
+        reason(route("a"), header=sent_back) == "the picture is itself generated (ImageType holds GENERATED)"
+    )
 
 
 def test_a_picture_said_not_to_be_synthetic_takes_its_route():
