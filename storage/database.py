@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, func, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -127,16 +127,7 @@ def _engine(url: URL, lock_timeout: float) -> Engine:
     shared: dict[str, Any] = {"pool_timeout": lock_timeout, "hide_parameters": True}
     if url.get_backend_name() == "sqlite":
         return _sqlite(url, lock_timeout, shared)
-    options = f"-c lock_timeout={int(lock_timeout * 1000)} -c timezone=UTC"
-    try:
-        return create_engine(
-            url,
-            connect_args={"connect_timeout": max(2, int(lock_timeout)), "options": options},
-            pool_pre_ping=True,
-            **shared,
-        )
-    except ModuleNotFoundError as error:
-        raise ConfigError("PostgreSQL needs a driver: pip install 'fullfield[postgres]'.") from error
+    return _postgresql(url, lock_timeout, shared)
 
 
 def _sqlite(url: URL, lock_timeout: float, shared: dict[str, Any]) -> Engine:
@@ -161,6 +152,28 @@ def _sqlite(url: URL, lock_timeout: float, shared: dict[str, Any]) -> Engine:
         # A transaction that first reads and then writes would fail, not wait, if another wrote between.
         reading = connection.get_execution_options().get("reading", False)
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgresql(url: URL, lock_timeout: float, shared: dict[str, Any]) -> Engine:
+    options = f"-c lock_timeout={int(lock_timeout * 1000)} -c timezone=UTC"
+    try:
+        engine = create_engine(
+            url,
+            connect_args={"connect_timeout": max(2, int(lock_timeout)), "options": options},
+            pool_pre_ping=True,
+            **shared,
+        )
+    except ModuleNotFoundError as error:
+        raise ConfigError("PostgreSQL needs a driver: pip install 'fullfield[postgres]'.") from error
+
+    @event.listens_for(engine, "handle_error")
+    def leave_out_values(context: ExceptionContext) -> None:
+        # The server's DETAIL of a broken constraint quotes the row.
+        for error in (context.original_exception, context.sqlalchemy_exception):
+            if error is not None and error.args:
+                error.args = (str(error.args[0]).partition("\nDETAIL")[0],)
 
     return engine
 

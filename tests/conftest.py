@@ -1,6 +1,7 @@
 """Fixtures that every test may ask for."""
 
 from tests.databases import database, database_url, postgresql_server, postgresql_url, sqlite_url
+from tests.disks import small_disk
 from tests.weights import models, reconstructor
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "postgresql_server",
     "postgresql_url",
     "reconstructor",
+    "small_disk",
     "sqlite_url",
 ]

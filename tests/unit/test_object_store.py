@@ -27,18 +27,6 @@ def store(tmp_path: Path) -> ObjectStore:
     return ObjectStore(tmp_path / "store")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of one megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk is not permitted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def received(store: ObjectStore, content: bytes = CONTENT, name: str = "received") -> Path:
     path = store.incoming / name
     path.write_bytes(content)
@@ -193,7 +181,7 @@ def test_a_full_disk_leaves_no_half_object(small_disk: Path) -> None:
 
 
 def test_a_disk_that_fails_is_unavailable(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(handle: int) -> None:
+    def fails(_: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     path = received(store)
