@@ -1,0 +1,217 @@
+"""The physics of a collimated exposure, and the modality's grey levels.
+
+Line integrals become quanta (Beer-Lambert) behind four blades, which let a little of the primary beam through
+and do not stop the scatter; the detector adds quantum, line and electronic noise; the modality takes the
+logarithm, removes the local mean and evens out the local contrast, as angiography systems do before display.
+Lengths are fractions of the picture's width, so the same exposure can be drawn at any size.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+#: The grid on which `Exposure.quanta` are counted and the modality works: coarser pictures are reduced ones.
+NATIVE_SIZE = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aperture:
+    """An axis-aligned rectangle in pixels, its far edges excluded; the blades' soft edges lie inside it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def mask(self, shape: tuple[int, int]) -> Mask:
+        """(h, w) bool, True where the picture is measured."""
+        mask = np.zeros(shape, dtype=np.bool_)
+        mask[self.top : self.bottom, self.left : self.right] = True
+        return mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exposure:
+    """What tube, blades and detector do to one picture."""
+
+    #: Quanta that one pixel of a `NATIVE_SIZE` picture detects without a patient.
+    quanta: float = 60_000.0
+    #: Scattered quanta as a share of the primary ones, on average behind the patient.
+    scatter_to_primary: float = 0.15
+    #: Standard deviation of the scatter's spread, in widths.
+    scatter_spread: float = 0.12
+    #: Share of the primary beam that passes the left and right blades, and the top and bottom ones; in the
+    #: corners both pairs lie in the beam.
+    transmission: tuple[float, float] = (0.004, 0.002)
+    #: Width over which a blade's tapered edge goes from open to its full attenuation, in widths.
+    penumbra: float = 0.028
+    #: Standard deviation of the electronic noise, in quanta of a native pixel.
+    electronic_noise: float = 12.0
+    #: Standard deviation of the read-out lines' common noise, in quanta of a native pixel.
+    line_noise: float = 4.0
+    #: Quanta per step of the detector's digits.
+    digit: float = 4.0
+    #: Width of the dark margin that the fully opened collimator leaves round the picture, in widths.
+    margin: float = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processing:
+    """The modality's grey levels: logarithm, local mean out, local contrast evened out."""
+
+    #: Standard deviation of the neighbourhood whose mean is taken out, in widths.
+    mean_spread: float = 0.022
+    #: Standard deviation of the neighbourhood whose contrast is evened out, in widths.
+    contrast_spread: float = 0.022
+    #: Contrast (of the logarithm) below which nothing is amplified any further.
+    contrast_floor: float = 0.014
+    #: How much more the finest detail (noise) counts as contrast.
+    fine_weight: float = 8.0
+    #: Standard deviation that an evened-out picture has, in grey levels of [-1, 1].
+    contrast: float = 0.29
+    #: Quanta of a native pixel below which the logarithm turns linear.
+    dark: float = 10.0
+    #: Grey level of no contrast.
+    middle: float = -0.05
+
+
+def simulate_pair(
+    line_integrals: Floats,
+    aperture: Aperture,
+    exposure: Exposure,
+    rng: np.random.Generator,
+    processing: Processing | None = None,
+) -> tuple[Floats, Floats]:
+    """The full field and the collimated picture of one anatomy, two exposures of their own noise.
+
+    line_integrals: (h, w) float32, sum of mu * dl. Returns two (h, w) float32 frames in [-1, 1].
+    """
+    processing = processing or Processing()
+    full = detect(line_integrals, None, exposure, rng)
+    collimated = detect(line_integrals, aperture, exposure, rng)
+    return process(full, processing), process(collimated, processing)
+
+
+def detect(
+    line_integrals: Floats, aperture: Aperture | None, exposure: Exposure, rng: np.random.Generator
+) -> Floats:
+    """Detected quanta of one exposure, noise included: (h, w) float32, in quanta of a native pixel.
+
+    Without an aperture only the collimator's margin is dark.
+    """
+    height, width = line_integrals.shape
+    #: Native pixels in one pixel of this picture: its noise is the mean of theirs.
+    reduction = (NATIVE_SIZE / width) ** 2
+    expected = expected_quanta(line_integrals, aperture, exposure)
+    detected = rng.poisson(expected * reduction).astype(np.float32) / reduction
+    electronic = exposure.electronic_noise / np.sqrt(reduction)
+    detected += electronic * rng.standard_normal((height, width), np.float32)
+    lines = rng.standard_normal(height + 1).astype(np.float32)
+    detected += exposure.line_noise / 2 * (lines[1:] - lines[:-1])[:, None]
+    digit = np.float32(exposure.digit / reduction)
+    # The scintillator's spread of light, and that of a reduction.
+    return _smooth(np.rint(detected / digit) * digit, 0.6)
+
+
+def expected_quanta(line_integrals: Floats, aperture: Aperture | None, exposure: Exposure) -> Floats:
+    """Quanta without noise: the primary beam that passes patient and blades, and the patient's scatter of it.
+
+    (h, w) float32, in quanta of a native pixel.
+    """
+    blades = blade_attenuation(line_integrals.shape, aperture, exposure)
+    entering = exposure.quanta * np.exp(-blades)
+    primary = entering * np.exp(-line_integrals)
+    # Scatter arises where the beam enters, in proportion to what the patient takes out of it, and leaves the
+    # patient about as weakened as the primary beam of the whole picture, broad and smooth.
+    escape = exposure.scatter_to_primary * float(np.mean(np.exp(-line_integrals)))
+    scatter = _spread(entering * (1 - np.exp(-line_integrals)) * escape, exposure.scatter_spread)
+    return np.asarray(primary + scatter, dtype=np.float32)
+
+
+def blade_attenuation(shape: tuple[int, int], aperture: Aperture | None, exposure: Exposure) -> Floats:
+    """Attenuation of the blades as a line integral, (h, w) float32: 0 in the open, a ramp at tapered edges."""
+    height, width = shape
+    taper, margin = exposure.penumbra * width, exposure.margin * width
+    # The margin is the shadow of the fully opened collimator: dark, not black.
+    across = 3.0 * _shade(width, margin / 2, width - margin / 2, margin)
+    down = 3.0 * _shade(height, margin / 2, height - margin / 2, margin)
+    if aperture is not None:
+        horizontal, vertical = -np.log(exposure.transmission)
+        across = across + horizontal * _shade(width, aperture.left, aperture.right, taper)
+        down = down + vertical * _shade(height, aperture.top, aperture.bottom, taper)
+    return np.asarray(down[:, None] + across[None, :], dtype=np.float32)
+
+
+def process(quanta: Floats, processing: Processing) -> Floats:
+    """The modality's picture of the detected quanta: (h, w) float32 in [-1, 1]."""
+    width = quanta.shape[1]
+    # A logarithm that goes on through zero, where the dark detector's noise is.
+    logarithm = np.arcsinh(quanta / np.float32(2 * processing.dark))
+    detail = logarithm - _smooth(logarithm, processing.mean_spread * width)
+    energy = detail * detail
+    # Evening-out tames noise more than anatomy: the finest detail counts more. Reduced pictures lost most of
+    # it after the modality had evened out, so what is left of it stands for more.
+    finest = logarithm - _smooth(logarithm, 0.6)
+    energy += processing.fine_weight * (NATIVE_SIZE / width) ** 3 * finest * finest
+    # The mean root instead of the mean square: one blade's edge must not grey out its whole neighbourhood.
+    root = _smooth(np.sqrt(np.sqrt(energy)), processing.contrast_spread * width)
+    local = root * root + processing.contrast_floor
+    grey = processing.middle + np.tanh(processing.contrast * detail / local)
+    return np.asarray(np.clip(grey, -1, 1), dtype=np.float32)
+
+
+def random_exposure(rng: np.random.Generator) -> Exposure:
+    """An exposure as interventional suites make them, from a faint to a strong one."""
+    side = 10 ** rng.uniform(-2.9, -1.6)
+    return Exposure(
+        quanta=10 ** rng.uniform(3.9, 5.1),
+        scatter_to_primary=rng.uniform(0.03, 0.4),
+        scatter_spread=rng.uniform(0.06, 0.2),
+        transmission=(side, float(np.clip(side * 10 ** rng.uniform(-0.7, 0.7), 2e-4, 0.02))),
+        penumbra=rng.uniform(0.015, 0.035),
+        electronic_noise=rng.uniform(3, 12),
+        line_noise=rng.uniform(0, 3) * rng.integers(0, 2),
+        digit=rng.uniform(1, 6),
+        margin=rng.uniform(0.005, 0.03) * (rng.random() < 0.8),
+    )
+
+
+def random_aperture(shape: tuple[int, int], rng: np.random.Generator) -> Aperture:
+    """One rectangle of 3 to 25 % of the picture, one time in eight of up to 60 %, whole within it."""
+    height, width = shape
+    area = rng.uniform(0.25, 0.6) if rng.random() < 0.125 else np.exp(rng.uniform(np.log(0.03), np.log(0.25)))
+    aspect = np.exp(rng.uniform(-0.6, 0.6))
+    across = round(width * min(np.sqrt(area * aspect), 0.9))
+    down = round(height * min(np.sqrt(area / aspect), 0.9))
+    left, top = int(rng.integers(0, width - across + 1)), int(rng.integers(0, height - down + 1))
+    return Aperture(left=left, top=top, right=left + across, bottom=top + down)
+
+
+def _shade(size: int, first: float, last: float, taper: float) -> npt.NDArray[np.float64]:
+    """(size,) 0 in the open, 1 in the full shade; the ramp of width `taper` lies inside [first, last)."""
+    middle = np.arange(size) + 0.5
+    # A blade that ends at the picture's rim stands outside it, with its taper.
+    first, last = first - taper * (first <= 0), last + taper * (last >= size)
+    inside = np.minimum(middle - first, last - middle)
+    return np.asarray(1 - np.clip(inside / max(taper, 1e-6), 0, 1), dtype=np.float64)
+
+
+def _smooth(image: Floats, sigma: float) -> Floats:
+    smoothed: Floats = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=2.5)
+    return smoothed
+
+
+def _spread(image: Floats, spread: float) -> Floats:
+    """A very broad smoothing, done on a picture reduced to about 64 pixels, which is enough for it."""
+    height, width = image.shape
+    step = max(1, width // 64)
+    small = ndimage.uniform_filter(image, step, mode="nearest")[step // 2 :: step, step // 2 :: step]
+    small = ndimage.gaussian_filter(small, spread * width / step, mode="constant", truncate=4.0)
+    factors = (height / small.shape[0], width / small.shape[1])
+    spread_out: Floats = ndimage.zoom(small, factors, order=1, grid_mode=True, mode="nearest")
+    return spread_out

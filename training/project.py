@@ -1,0 +1,166 @@
+"""C-arm projections of a CT: line integrals of attenuation over cone-beam rays, drawn with nanodrr.
+
+Directions follow DICOM (PS3.3 C.8.7.5): a positive primary angle turns the detector to the patient's left
+(LAO), a positive secondary angle to the head (CRAN). The picture is seen from the detector: the patient's
+left is on its right, the head is up.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import numpy.typing as npt
+import torch
+from nanodrr.camera import make_k_inv
+from nanodrr.data import Subject
+from nanodrr.drr import render
+from rich.progress import track
+
+Floats = npt.NDArray[np.float32]
+
+#: Primary angles kept out of every training view: the shipped sample lives there.
+HELD_OUT_PRIMARY_ANGLES = (20.0, 35.0)
+
+#: Samples along the part of a ray inside the volume: steps of about two millimetres through a chest.
+RAY_SAMPLES = 220
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Where the C-arm stands and what its detector covers."""
+
+    #: PositionerPrimaryAngle in degrees, LAO positive.
+    primary_angle: float
+    #: PositionerSecondaryAngle in degrees, cranial positive.
+    secondary_angle: float = 0.0
+    #: DistanceSourceToDetector in millimetres.
+    source_to_detector: float = 1100.0
+    #: DistanceSourceToPatient (to the isocenter) in millimetres.
+    source_to_isocenter: float = 750.0
+    #: Side of the square detector field in millimetres: smaller is the zoom of an image intensifier.
+    detector_side: float = 300.0
+    #: The isocenter's offset from the middle of the CT in millimetres: to left, front and head.
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+def load_volume(path: Path, *, mirror_slices: int = 48) -> Subject:
+    """A CT in Hounsfield units (NIfTI, any orientation) as attenuation per millimetre, ready to project.
+
+    In-plane resolution is halved, and `mirror_slices` slices are mirrored beyond both ends, because a chest
+    CT is shorter than a detector's view of the chest: an end would show as a hard edge.
+    """
+    image = nibabel.as_closest_canonical(nibabel.load(path))
+    hounsfield = np.asarray(image.dataobj, dtype=np.float32)
+    width, depth = (size // 2 * 2 for size in hounsfield.shape[:2])
+    halved = hounsfield[:width, :depth].reshape(width // 2, 2, depth // 2, 2, -1).mean(axis=(1, 3))
+    to_world = image.affine @ np.diag([2.0, 2.0, 1.0, 1.0])
+    to_world[:3, 3] = (image.affine @ [0.5, 0.5, 0.0, 1.0])[:3]
+    return volume(halved, to_world, mirror_slices=min(mirror_slices, halved.shape[2] - 1))
+
+
+def volume(hounsfield: Floats, to_world: npt.NDArray[np.float64], *, mirror_slices: int = 0) -> Subject:
+    """A volume (x, y, z) in Hounsfield units with its voxel-to-world matrix (4x4, RAS, mm), ready to project."""
+    centre = to_world @ [*((np.asarray(hounsfield.shape) - 1) / 2), 1.0]
+    beyond = ((0, 0), (0, 0), (mirror_slices, mirror_slices))
+    extended = np.pad(np.clip(hounsfield, -1000, 3071), beyond, "reflect")
+    to_world = to_world.copy()
+    to_world[:3, 3] -= mirror_slices * to_world[:3, 2]
+    voxels = torch.from_numpy(np.ascontiguousarray(extended.transpose(2, 1, 0), dtype=np.float32))[None, None]
+    world = torch.from_numpy(to_world)
+    return Subject(
+        voxels,
+        torch.zeros(1, 1, 1, 1, 1),
+        world.float(),
+        world.inverse().float(),
+        _voxel_to_grid(extended.shape),
+        torch.from_numpy(centre[:3]).float(),
+        max_label=0,
+    )
+
+
+@torch.inference_mode()
+def project(subject: Subject, view: View, size: int, *, band: int = 64) -> Floats:
+    """Line integrals of attenuation for one view: (size, size) float32, dimensionless, air 0.
+
+    `band` rows are drawn at a time, which bounds the memory whatever the size.
+    """
+    pixel = view.detector_side / size
+    distance = torch.tensor([view.source_to_detector], dtype=torch.float32)
+    inverse_camera = make_k_inv(view.source_to_detector, pixel, pixel, 0, 0, size, size, dtype=torch.float32)
+    targets = _detector_points(view, size)
+    pose = _camera_to_world(view, subject.isocenter)
+    rows = []
+    for top in range(0, size, band):
+        height = min(band, size - top)
+        target = targets[:, top * size : (top + height) * size]
+        drawn = render(subject, inverse_camera, pose, distance, height, size, RAY_SAMPLES, tgt=target)
+        rows.append(drawn[0, 0])
+    integrals: Floats = torch.cat(rows).numpy()
+    return integrals
+
+
+def random_view(rng: np.random.Generator) -> View:
+    """A view of the chest as an interventional suite would choose it, never from the held-out angles."""
+    low, high = HELD_OUT_PRIMARY_ANGLES
+    primary = rng.uniform(-60, 60 - (high - low))
+    return View(
+        primary_angle=primary if primary < low else primary + (high - low),
+        secondary_angle=rng.uniform(-25, 25),
+        source_to_detector=rng.uniform(1020, 1200),
+        source_to_isocenter=rng.uniform(700, 790),
+        detector_side=rng.choice([200.0, 250.0, 300.0, 380.0]) * rng.uniform(0.95, 1.05),
+        offset=(rng.uniform(-70, 70), rng.uniform(-30, 30), rng.uniform(-90, 90)),
+    )
+
+
+def random_views(subject: Subject, count: int, size: int, seed: int) -> Iterator[Floats]:
+    """`count` random projections, each (size, size); the same seed gives the same pictures."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        yield project(subject, random_view(rng), size)
+
+
+def write_views(ct_path: Path, out_path: Path, *, count: int, size: int, seed: int = 0) -> None:
+    """Draw `count` random views into one float16 .npy of shape (count, size, size), with a progress bar.
+
+    The file grows on disk and gets its name when it is whole.
+    """
+    views = random_views(load_volume(ct_path), count, size, seed)
+    unfinished = out_path.with_suffix(".part")
+    stack = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float16, shape=(count, size, size))
+    for index, integrals in enumerate(track(views, "Projecting", total=count)):
+        stack[index] = integrals
+    stack.flush()
+    unfinished.replace(out_path)
+
+
+def _voxel_to_grid(shape: tuple[int, ...]) -> torch.Tensor:
+    """(4, 4): voxel indices to [-1, 1] over the volume's whole extent, as torch's grid_sample counts."""
+    sides = torch.tensor(shape, dtype=torch.float32)
+    matrix = torch.diag(torch.cat([2 / sides, torch.ones(1)]))
+    matrix[:3, 3] = 1 / sides - 1
+    return matrix
+
+
+def _detector_points(view: View, size: int) -> torch.Tensor:
+    """(1, size * size, 3): every detector pixel's middle, row by row, seen from the source, in millimetres."""
+    along = ((torch.arange(size, dtype=torch.float32) + 0.5) / size - 0.5) * view.detector_side
+    down, right = torch.meshgrid(along, along, indexing="ij")
+    ahead = torch.full_like(right, view.source_to_detector)
+    return torch.stack([right, down, ahead], dim=-1).reshape(1, -1, 3)
+
+
+def _camera_to_world(view: View, middle: torch.Tensor) -> torch.Tensor:
+    """(1, 4, 4): columns are the picture's right, its down, the way to the detector, and the source."""
+    left, front, head = np.array([-1.0, 0, 0]), np.array([0, 1.0, 0]), np.array([0, 0, 1.0])
+    primary, secondary = np.radians([view.primary_angle, view.secondary_angle])
+    outward = np.cos(primary) * front + np.sin(primary) * left
+    right = np.cos(primary) * left - np.sin(primary) * front
+    ahead = np.cos(secondary) * outward + np.sin(secondary) * head
+    down = np.sin(secondary) * outward - np.cos(secondary) * head
+    isocenter = middle.numpy() + view.offset @ np.stack([left, front, head])
+    pose = np.eye(4)
+    pose[:3] = np.stack([right, down, ahead, isocenter - view.source_to_isocenter * ahead], axis=1)
+    return torch.from_numpy(pose).float()[None]
