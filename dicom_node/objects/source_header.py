@@ -160,9 +160,11 @@ def _patient_and_study(source: Dataset, sop_class_uid: str) -> Dataset:
 
 
 def _complete(result: Dataset) -> None:
-    """Give the attributes of type 2 and 2C that follow from others their value, empty where it is unknown."""
+    """Give the attributes that others make required a value, empty where it is unknown and may be."""
     if "FrameOfReferenceUID" in result and "PositionReferenceIndicator" not in result:
         result.PositionReferenceIndicator = ""
+    if "PixelSpacingCalibrationType" in result and "PixelSpacingCalibrationDescription" not in result:
+        result.PixelSpacingCalibrationDescription = "Calibration of the source image"
     if "PatientOrientation" not in result:
         result.PatientOrientation = ""
     if not {"Laterality", "ImageLaterality", "BodyPartExamined"} & set(result.dir()):

