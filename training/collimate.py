@@ -134,7 +134,7 @@ def expected_quanta(line_integrals: Floats, aperture: Aperture | None, exposure:
 
 
 def blade_attenuation(shape: tuple[int, int], aperture: Aperture | None, exposure: Exposure) -> Floats:
-    """Attenuation of the blades as a line integral, (h, w) float32: 0 in the open, a ramp at tapered edges."""
+    """Attenuation of the blades as a line integral, (h, w) float32: 0 in the open, ramps at tapered edges."""
     height, width = shape
     taper, margin = exposure.penumbra * width, exposure.margin * width
     # The margin is the shadow of the fully opened collimator: dark, not black.

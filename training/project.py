@@ -61,7 +61,7 @@ def load_volume(path: Path, *, mirror_slices: int = 48) -> Subject:
 
 
 def volume(hounsfield: Floats, to_world: npt.NDArray[np.float64], *, mirror_slices: int = 0) -> Subject:
-    """A volume (x, y, z) in Hounsfield units with its voxel-to-world matrix (4x4, RAS, mm), ready to project."""
+    """A volume (x, y, z) in Hounsfield units with its 4x4 voxel-to-world matrix (RAS, mm), to project."""
     centre = to_world @ [*((np.asarray(hounsfield.shape) - 1) / 2), 1.0]
     beyond = ((0, 0), (0, 0), (mirror_slices, mirror_slices))
     extended = np.pad(np.clip(hounsfield, -1000, 3071), beyond, "reflect")
@@ -145,7 +145,7 @@ def _voxel_to_grid(shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def _detector_points(view: View, size: int) -> torch.Tensor:
-    """(1, size * size, 3): every detector pixel's middle, row by row, seen from the source, in millimetres."""
+    """(1, size * size, 3): every detector pixel's middle, row by row, seen from the source, in mm."""
     along = ((torch.arange(size, dtype=torch.float32) + 0.5) / size - 0.5) * view.detector_side
     down, right = torch.meshgrid(along, along, indexing="ij")
     ahead = torch.full_like(right, view.source_to_detector)
