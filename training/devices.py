@@ -49,7 +49,7 @@ def draw(line_integrals: Floats, cylinder: Cylinder) -> Floats:
 
 
 def smooth_axis(knots: Points, length: float | None = None) -> Points:
-    """A smooth curve through the knots (k >= 3, 2), in steps of 0.001 widths; cut off after `length` widths."""
+    """A smooth curve through the knots (k >= 3, 2), in steps of 0.001 widths; cut off at `length` widths."""
     spline, _ = interpolate.splprep(knots.T, s=0, k=min(3, len(knots) - 1))
     curve = np.stack(interpolate.splev(np.linspace(0, 1, 4000), spline), axis=1)
     along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(curve, axis=0), axis=1))])
