@@ -20,8 +20,16 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.uid import ExplicitVRLittleEndian, XRayAngiographicImageStorage
+from pynetdicom import AE, build_context
+from pynetdicom.dimse_primitives import C_STORE
 
 #: Seconds that a peer may take to start or to end.
 PATIENCE = 60.0
@@ -121,6 +129,41 @@ def storescu(
 def echoscu(port: int, *, calling: str = "ECHOSCU", called: str = "FULLFIELD") -> Told:
     """Ask for a C-ECHO with dcmtk's echoscu."""
     return _ask("echoscu", "-d", "-aet", calling, "-aec", called, "127.0.0.1", str(port))
+
+
+def store_raw(
+    port: int,
+    data_set: bytes,
+    *,
+    sop_instance_uid: str,
+    sop_class_uid: str = XRayAngiographicImageStorage,
+    context: str = XRayAngiographicImageStorage,
+    transfer_syntax: str = ExplicitVRLittleEndian,
+    called: str = "FULLFIELD",
+) -> int | None:
+    """Send a C-STORE request with just this command and data set; the status, None without an answer."""
+    ae = AE("RAW")
+    association = ae.associate("127.0.0.1", port, [build_context(context, transfer_syntax)], ae_title=called)
+    assert association.is_established
+    request = C_STORE()
+    request.MessageID, request.Priority = 1, 2
+    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class_uid, sop_instance_uid
+    request.DataSet = BytesIO(data_set) if data_set else None
+    association._reactor_checkpoint.clear()
+    wait_until(lambda: association._is_paused)
+    association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
+    _, answer = association.dimse.get_msg(block=True)
+    association._reactor_checkpoint.set()
+    association.release()
+    return None if answer is None else answer.Status
+
+
+def encoded(dataset: Dataset) -> bytes:
+    """A data set in explicit little endian, without a file's header."""
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_dataset(buffer, dataset)
+    return buffer.getvalue()
 
 
 @contextmanager

@@ -136,6 +136,9 @@ class StorageServer:
         self._thread.join()
         end = time.monotonic() + grace_seconds
         for association in server.active_associations:
+            if not association.is_established:
+                association.dul.socket.close()
+                continue
             association.join(max(0.0, end - time.monotonic()))
             if association.is_alive():
                 association.abort()
@@ -211,8 +214,8 @@ def _requested(service: StorageService, event: evt.Event) -> None:
         association_id=uuid.uuid4().hex[:16],
     )
     association.dimse.peer = peer
-    server = association._server
-    rejection = service.admit(peer, len(server.active_associations) - 1)
+    others = sum(other.is_established for other in association._server.active_associations)
+    rejection = service.admit(peer, others)
     if rejection is not None:
         association.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
         association.kill()
