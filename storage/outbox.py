@@ -108,7 +108,7 @@ def abandon(tx: Session, delivery_id: int, *, reason: str, status: int | None = 
 def outstanding(tx: Session, job_id: int) -> dict[DeliveryState, int]:
     """How many deliveries of a job are in each state; every state is in the answer."""
     query = select(Delivery.state, func.count()).where(Delivery.job_id == job_id).group_by(Delivery.state)
-    counted = dict(tx.execute(query).tuples().all())
+    counted = dict(tx.execute(query).all())
     return {state: counted.get(state, 0) for state in DeliveryState}
 
 

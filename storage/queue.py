@@ -24,6 +24,9 @@ class Lease:
     owner: str
 
 
+_ON_THE_WAY_OUT = (JobState.DELIVERING, JobState.DELIVERED, JobState.COMMITTED, JobState.FAILED)
+
+
 class UnknownJob(FullfieldError):
     """There is no job with that number."""
 
@@ -165,8 +168,14 @@ def put_back(tx: Session, lease: Lease, *, reason: str, wait_seconds: float) -> 
 
 
 def move(tx: Session, job_id: int, state: JobState, reason: str | None = None) -> Job:
-    """Move a job that no worker holds; ForbiddenTransition unless the table of transitions allows it."""
+    """Move a job on its way out: delivering, delivered, committed or failed.
+
+    ForbiddenTransition for other states, which a job enters under a lease or by `retry`; for a job that a
+    worker holds; and where the table of transitions does not allow it.
+    """
     job = _locked(tx, job_id)
+    if state not in _ON_THE_WAY_OUT or job.state == JobState.RUNNING:
+        raise ForbiddenTransition(f"Job {job_id} is {job.state} and cannot be moved to {state}.")
     _enter(tx, job, state, reason)
     tx.flush()
     return job
