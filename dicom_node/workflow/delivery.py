@@ -1,0 +1,231 @@
+"""Delivery: takes results from the outbox to their destinations, until each has acknowledged them.
+
+Each destination has a thread of its own while something is due there: a dead one holds up nobody else. What
+a crash interrupts is sent again: the objects are the same, and a destination takes them as one.
+"""
+
+import random
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+import structlog
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from config.errors import DamagedObject, FullfieldError, PeerRefused, PeerUnavailable
+from config.routes import Destination, RouteTable
+from config.settings import DeliverySettings
+from dicom_node.logs import hashed
+from dicom_node.network.sender import send
+from dicom_node.workflow.patience import persist
+from dicom_node.workflow.settlement import (
+    Consignment,
+    due_destinations,
+    set_out,
+    settle_acknowledged,
+    settle_postponed,
+    settle_refused,
+    take,
+)
+from storage.database import Database
+from storage.files import ObjectStore
+from storage.schema import Delivery
+
+log = structlog.get_logger()
+
+_Answer = TypeVar("_Answer")
+
+#: Objects that go over one association, and bytes after which no more are added to it.
+_MOST_OBJECTS = 32
+_MOST_BYTES = 512 << 20
+#: For so long others keep away from what was taken; a line of 10 Mbit/s carries so many bytes in this time.
+_LEASE_SECONDS = 600.0
+#: Doublings of the wait after which it has long been the longest.
+_MOST_DOUBLINGS = 30
+
+
+class Courier:
+    """Sends what the outbox holds, from `start` to `stop`.
+
+    table: gives the routes in force, which name the destinations.
+    calling_ae: by which a destination is called that names none.
+    name: no two couriers alive share one. What a dead namesake had under way is free again at once.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: ObjectStore,
+        settings: DeliverySettings,
+        *,
+        table: Callable[[], RouteTable],
+        calling_ae: str,
+        name: str,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._settings = settings
+        self._table = table
+        self._calling_ae = calling_ae
+        self._name = name
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._look_out, name="delivery", daemon=True)
+        self._rounds: dict[str, threading.Thread] = {}
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._thread.start()
+
+    def stop(self, grace_seconds: float = 10) -> None:
+        """Begin no more associations, and let those that are open come to their next object's end."""
+        self._stopping.set()
+        for thread in [self._thread, *self._rounds.values()]:
+            if thread.is_alive():
+                thread.join(grace_seconds)
+
+    def _look_out(self) -> None:
+        """Have a round made to every destination to which something is due."""
+        persist(self._database, self._free_namesakes, self._stopping.wait)
+        while not self._stopping.wait(self._settings.poll_seconds):
+            try:
+                with self._database.reading() as tx:
+                    due = due_destinations(tx)
+            except FullfieldError as error:
+                log.warning("the outbox could not be read", reason=str(error))
+                continue
+            self._rounds = {name: thread for name, thread in self._rounds.items() if thread.is_alive()}
+            for name in sorted(set(due) - set(self._rounds)):
+                self._rounds[name] = threading.Thread(
+                    target=self._make_round, args=(name,), name="delivery round", daemon=True
+                )
+                self._rounds[name].start()
+
+    def _free_namesakes(self, tx: Session) -> None:
+        held = update(Delivery).where(Delivery.lease_owner == self._name)
+        tx.execute(held.values(lease_owner=None, lease_until=None))
+
+    def _make_round(self, name: str) -> None:
+        """Take what is due to one destination there, association by association, until no more is due."""
+        try:
+            while not self._stopping.is_set():
+                with self._database.transaction() as tx:
+                    taken = take(
+                        tx,
+                        name,
+                        owner=self._name,
+                        lease_seconds=_LEASE_SECONDS,
+                        most=_MOST_OBJECTS,
+                        most_bytes=_MOST_BYTES,
+                    )
+                if not taken:
+                    return
+                self._deliver(name, taken)
+        except FullfieldError as error:
+            log.warning("a round of deliveries ended early", destination=name, reason=str(error))
+
+    def _deliver(self, name: str, taken: list[Consignment]) -> None:
+        under_way = self._settle(lambda tx: set_out(tx, taken))
+        left = [consignment for consignment in taken if consignment.job_id in under_way]
+        destination = self._table().destination(name)
+        if destination is None:
+            for consignment in left:
+                self._refuse(consignment, None, f"destination {name!r} is no longer in the routes file")
+            return
+        left = [consignment for consignment in left if self._is_whole(consignment, destination)]
+        while left and not self._stopping.is_set():
+            left = self._associate(destination, left)
+
+    def _associate(self, destination: Destination, consignments: list[Consignment]) -> list[Consignment]:
+        """Send over one association; what is left to be sent over another."""
+        left = list(consignments)
+        paths = [self._store.path(consignment.digest) for consignment in left]
+        calling_ae = destination.calling_ae or self._calling_ae
+        try:
+            for sent in send(destination, calling_ae, paths, self._settings.timeout_seconds):
+                self._acknowledge(left.pop(0), destination, sent.status)
+                if self._stopping.is_set():
+                    break
+        except PeerRefused as error:
+            if left:
+                self._refuse(left.pop(0), destination, str(error), getattr(error, "status", None))
+            return left
+        except PeerUnavailable as error:
+            self._postpone(left, destination, str(error), getattr(error, "status", None))
+        except FullfieldError:
+            raise  # The storage is away: what is left is sent when its lease has run out.
+        except Exception as error:
+            log.exception("a delivery failed", destination=destination.name)
+            what = f"an internal error ({type(error).__name__}); the node's log says where"
+            self._postpone(left, destination, what, None)
+        return []
+
+    def _is_whole(self, consignment: Consignment, destination: Destination) -> bool:
+        """Whether the result is as it was made; a damaged one is not sent."""
+        try:
+            self._store.verify(consignment.digest)
+        except DamagedObject as error:
+            self._refuse(consignment, destination, str(error))
+            return False
+        return True
+
+    def _acknowledge(self, consignment: Consignment, destination: Destination, status: int) -> None:
+        self._settle(lambda tx: settle_acknowledged(tx, consignment, destination, status))
+        log.info(
+            "delivered",
+            job=consignment.job_id,
+            destination=consignment.destination,
+            sop_instance=hashed(consignment.sop_instance_uid),
+        )
+
+    def _refuse(
+        self,
+        consignment: Consignment,
+        destination: Destination | None,
+        reason: str,
+        status: int | None = None,
+    ) -> None:
+        self._settle(lambda tx: settle_refused(tx, consignment, destination, reason=reason, status=status))
+        log.warning(
+            "delivery refused", job=consignment.job_id, destination=consignment.destination, reason=reason
+        )
+
+    def _postpone(
+        self, consignments: list[Consignment], destination: Destination, reason: str, status: int | None
+    ) -> None:
+        """Put all of them off by the same wait, so that they go together again."""
+        if not consignments:
+            return
+        wait = self._wait_seconds(max(consignment.attempt for consignment in consignments))
+
+        def put_off(tx: Session) -> None:
+            # In one order everywhere, so that no two transactions wait for each other's jobs.
+            for consignment in sorted(consignments, key=lambda consignment: consignment.job_id):
+                settle_postponed(
+                    tx,
+                    consignment,
+                    destination,
+                    reason=reason,
+                    status=status,
+                    wait_seconds=wait,
+                    give_up_after=timedelta(hours=self._settings.give_up_after_hours),
+                )
+
+        self._settle(put_off)
+        log.warning(
+            "deliveries postponed",
+            destination=destination.name,
+            objects=len(consignments),
+            wait_seconds=round(wait, 1),
+            reason=reason,
+        )
+
+    def _wait_seconds(self, attempt: int) -> float:
+        """Doubles with each attempt; the jitter keeps many nodes from calling all at once."""
+        first, longest = self._settings.first_wait_seconds, self._settings.longest_wait_seconds
+        wait = min(longest, first * 2 ** min(attempt - 1, _MOST_DOUBLINGS))
+        return random.uniform(max(wait / 2, min(first, longest)), wait)
+
+    def _settle(self, step: Callable[[Session], _Answer]) -> _Answer:
+        return persist(self._database, step, self._stopping.wait)

@@ -1,0 +1,212 @@
+"""What becomes of a delivery and of its job, each step with its audit row, in the transaction of the caller.
+
+The job's row is locked first: of two deliveries that are settled at the same moment the later sees the
+earlier, and one of them ends the job.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from config.routes import Destination
+from dicom_node.audit import Action, record
+from storage.database import current_time
+from storage.outbox import abandon, acknowledge, claim_delivery, outstanding, postpone, refuse
+from storage.queue import move
+from storage.schema import Delivery, DeliveryState, Job, StoredObject
+from storage.transitions import JobState
+
+_ACTOR = "delivery"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consignment:
+    """A result on its way to one destination."""
+
+    delivery_id: int
+    job_id: int
+    #: How often it was tried, this time included.
+    attempt: int
+    destination: str
+    #: SHA-256 of the file, its name in the object store.
+    digest: str
+    size: int
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+
+
+def due_destinations(tx: Session) -> list[str]:
+    """Names of the destinations to which something is due that nobody carries yet."""
+    now = current_time(tx)
+    free = or_(Delivery.lease_until.is_(None), Delivery.lease_until < now)
+    waiting = (Delivery.state == DeliveryState.WAITING, Delivery.not_before <= now, free)
+    return list(tx.scalars(select(Delivery.destination).where(*waiting).distinct()))
+
+
+def take(
+    tx: Session, destination: str, *, owner: str, lease_seconds: float, most: int, most_bytes: int
+) -> list[Consignment]:
+    """Take what is due to a destination, up to so many objects, and up to about so many bytes."""
+    taken: list[Consignment] = []
+    while len(taken) < most and sum(consignment.size for consignment in taken) < most_bytes:
+        delivery = claim_delivery(tx, owner=owner, lease_seconds=lease_seconds, destinations=[destination])
+        if delivery is None:
+            break
+        object = tx.get_one(StoredObject, delivery.object_id)
+        taken.append(
+            Consignment(
+                delivery_id=delivery.id,
+                job_id=delivery.job_id,
+                attempt=delivery.attempts,
+                destination=delivery.destination,
+                digest=object.digest,
+                size=object.size,
+                study_instance_uid=object.study_instance_uid,
+                series_instance_uid=object.series_instance_uid,
+                sop_instance_uid=object.sop_instance_uid,
+            )
+        )
+    return taken
+
+
+def set_out(tx: Session, consignments: Iterable[Consignment]) -> set[int]:
+    """Begin the delivery of the jobs; the numbers of those that are still to be delivered."""
+    under_way = set()
+    for job_id in sorted({consignment.job_id for consignment in consignments}):
+        job = _locked_job(tx, job_id)
+        if job.state == JobState.RECONSTRUCTED:
+            job = move(tx, job_id, JobState.DELIVERING)
+        if job.state == JobState.DELIVERING:
+            under_way.add(job_id)
+    return under_way
+
+
+def settle_acknowledged(tx: Session, sent: Consignment, to: Destination, status: int) -> None:
+    """The destination has the object; with the last of its objects the job is delivered."""
+    job = _locked_job(tx, sent.job_id)
+    acknowledge(tx, sent.delivery_id, status=status)
+    _tell(tx, sent, Action.DELIVERED, to, status=_spelled(status), attempt=sent.attempt)
+    _end_if_settled(tx, job)
+
+
+def settle_postponed(
+    tx: Session,
+    sent: Consignment,
+    to: Destination | None,
+    *,
+    reason: str,
+    status: int | None,
+    wait_seconds: float,
+    give_up_after: timedelta,
+) -> None:
+    """Try again after a wait; or give up when the job has been on its way for too long."""
+    job = _locked_job(tx, sent.job_id)
+    # A job enters `delivering` when its delivery begins and when a person has it retried, and then rests.
+    if current_time(tx) - job.updated_at > give_up_after:
+        hours = give_up_after / timedelta(hours=1)
+        abandon(tx, sent.delivery_id, reason=f"given up after {hours:g} h: {reason}", status=status)
+        _tell(tx, sent, Action.DELIVERY_ABANDONED, to, "failed", reason=reason, status=_spelled(status))
+        _end_if_settled(tx, job)
+        return
+    postpone(tx, sent.delivery_id, reason=reason, status=status, wait_seconds=wait_seconds)
+    _tell(
+        tx,
+        sent,
+        Action.DELIVERY_POSTPONED,
+        to,
+        "failed",
+        reason=reason,
+        status=_spelled(status),
+        attempt=sent.attempt,
+        wait_seconds=round(wait_seconds, 1),
+    )
+
+
+def settle_refused(
+    tx: Session, sent: Consignment, to: Destination | None, *, reason: str, status: int | None = None
+) -> None:
+    """The destination will not take the object, or it cannot be sent: no more attempts."""
+    job = _locked_job(tx, sent.job_id)
+    refuse(tx, sent.delivery_id, reason=reason, status=status)
+    _tell(tx, sent, Action.DELIVERY_REFUSED, to, "refused", reason=reason, status=_spelled(status))
+    _end_if_settled(tx, job)
+
+
+def _end_if_settled(tx: Session, job: Job) -> None:
+    """Delivered is what every destination acknowledged; what one did not fails the job, when none waits."""
+    counts = outstanding(tx, job.id)
+    if counts[DeliveryState.WAITING] or job.state != JobState.DELIVERING:
+        return
+    missing = counts[DeliveryState.REFUSED] + counts[DeliveryState.ABANDONED]
+    if missing:
+        reason = _reason(tx, job.id, missing, sum(counts.values()))
+        move(tx, job.id, JobState.FAILED, reason)
+        _tell_of_job(tx, job, Action.JOB_FAILED, "failed", reason=reason)
+    else:
+        move(tx, job.id, JobState.DELIVERED)
+        _tell_of_job(tx, job, Action.JOB_DELIVERED, deliveries=counts[DeliveryState.ACKNOWLEDGED])
+
+
+def _reason(tx: Session, job_id: int, missing: int, total: int) -> str:
+    unsettled = (DeliveryState.REFUSED, DeliveryState.ABANDONED)
+    query = select(Delivery).where(Delivery.job_id == job_id, Delivery.state.in_(unsettled))
+    said = Counter(f"{delivery.destination}: {delivery.reason}" for delivery in tx.scalars(query))
+    return f"{missing} of {total} deliveries failed ({'; '.join(said)})"
+
+
+def _locked_job(tx: Session, job_id: int) -> Job:
+    return tx.get_one(Job, job_id, with_for_update=True, populate_existing=True)
+
+
+def _spelled(status: int | None) -> str | None:
+    return None if status is None else f"0x{status:04X}"
+
+
+def _tell(
+    tx: Session,
+    sent: Consignment,
+    action: Action,
+    to: Destination | None,
+    outcome: Literal["success", "refused", "failed"] = "success",
+    **details: Any,
+) -> None:
+    known = {name: value for name, value in details.items() if value is not None}
+    record(
+        tx,
+        action,
+        actor=_ACTOR,
+        outcome=outcome,
+        peer_ae=to.ae_title if to is not None else None,
+        peer_address=to.host if to is not None else None,
+        study_instance_uid=sent.study_instance_uid,
+        series_instance_uid=sent.series_instance_uid,
+        sop_instance_uid=sent.sop_instance_uid,
+        job_id=sent.job_id,
+        details={"destination": sent.destination, **known},
+    )
+
+
+def _tell_of_job(
+    tx: Session,
+    job: Job,
+    action: Action,
+    outcome: Literal["success", "refused", "failed"] = "success",
+    **details: Any,
+) -> None:
+    record(
+        tx,
+        action,
+        actor=_ACTOR,
+        outcome=outcome,
+        study_instance_uid=job.study_instance_uid,
+        series_instance_uid=job.series_instance_uid,
+        job_id=job.id,
+        model_digest=job.model_digest,
+        details=details,
+    )

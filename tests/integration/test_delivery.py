@@ -1,0 +1,288 @@
+"""Delivery against real peers: once to each destination, whatever happens on the way."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import Dataset
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from sqlalchemy import select
+
+from config.routes import Destination, Route, RouteTable
+from config.settings import DeliverySettings
+from dicom_node.audit import Action
+from dicom_node.workflow import delivery
+from dicom_node.workflow.delivery import Courier
+from storage.audit_trail import trail
+from storage.database import Database
+from storage.files import ObjectStore
+from storage.objects import ReceivedObject, keep_object
+from storage.outbox import add_delivery, claim_delivery
+from storage.queue import cancel, claim, enqueue, finish, get_job, retry
+from storage.schema import Delivery, DeliveryState, ObjectKind, StoredObject
+from storage.transitions import JobState
+from tests.factory import write, xa
+from tests.peers import free_port, storescp, wait_until
+
+QUICK = DeliverySettings(
+    first_wait_seconds=0.05, longest_wait_seconds=0.2, timeout_seconds=30, poll_seconds=0.02
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return ObjectStore(tmp_path / "store")
+
+
+def test_a_result_reaches_its_destination_and_the_job_is_delivered(database, store, tmp_path):
+    with storescp(tmp_path / "pacs") as pacs, delivering(database, store, pacs=pacs.port):
+        job = reconstructed(database, store, ["pacs"])
+        wait_for(database, job, JobState.DELIVERED)
+        assert len(pacs.files()) == 1
+    assert told(database, job)[-2:] == [Action.DELIVERED, Action.JOB_DELIVERED]
+
+
+def test_a_job_is_delivered_when_every_destination_has_every_object(database, store, tmp_path):
+    with storescp(tmp_path / "one") as one, storescp(tmp_path / "two") as two:
+        jobs = [reconstructed(database, store, ["one", "two"], objects=3) for _ in range(4)]
+        with delivering(database, store, one=one.port, two=two.port):
+            for job in jobs:
+                wait_for(database, job, JobState.DELIVERED)
+        assert len(one.files()) == len(two.files()) == 12
+
+
+def test_one_association_carries_several_objects(database, store, tmp_path, monkeypatch):
+    associations = []
+    send = delivery.send
+    monkeypatch.setattr(delivery, "send", lambda *told: associations.append(told[2]) or send(*told))
+    job = reconstructed(database, store, ["pacs"], objects=5)
+    with storescp(tmp_path / "pacs") as pacs, delivering(database, store, pacs=pacs.port):
+        wait_for(database, job, JobState.DELIVERED)
+    assert [len(paths) for paths in associations] == [5]
+
+
+def test_a_pacs_that_is_down_for_the_first_tries_gets_the_result_once(database, store, tmp_path):
+    port = free_port()
+    job = reconstructed(database, store, ["pacs"])
+    with delivering(database, store, pacs=port):
+        wait_until(lambda: deliveries(database, job)[0].attempts >= 3, what="three tries")
+        with storescp(tmp_path / "pacs", port=port) as pacs:
+            wait_for(database, job, JobState.DELIVERED)
+            assert len(pacs.files()) == 1
+    steps = told(database, job)
+    assert steps.count(Action.DELIVERY_POSTPONED) >= 3
+    assert steps.count(Action.DELIVERED) == 1
+
+
+def test_a_silent_destination_holds_up_no_other(database, store, tmp_path):
+    with silent_peer() as port, storescp(tmp_path / "pacs") as pacs:
+        first = reconstructed(database, store, ["silent"])
+        second = reconstructed(database, store, ["pacs"])
+        with delivering(database, store, silent=port, pacs=pacs.port):
+            wait_for(database, second, JobState.DELIVERED)
+            assert state(database, first) == JobState.DELIVERING
+
+
+def test_a_refused_object_fails_the_job_after_the_others_have_been_delivered(database, store):
+    statuses = iter([0x0000, 0x0124, 0x0000])
+    with answering(lambda: next(statuses)) as (port, received):
+        job = reconstructed(database, store, ["pacs"], objects=3)
+        with delivering(database, store, pacs=port):
+            wait_for(database, job, JobState.FAILED)
+    assert len(received) == 3
+    assert [d.state for d in deliveries(database, job)] == [
+        DeliveryState.ACKNOWLEDGED,
+        DeliveryState.REFUSED,
+        DeliveryState.ACKNOWLEDGED,
+    ]
+    assert reason(database, job) == (
+        "1 of 3 deliveries failed (pacs: PEER refused the object with status 0x0124.)"
+    )
+
+
+def test_a_destination_out_of_resources_is_asked_again(database, store):
+    statuses = iter([0xA700, 0xA701, 0x0000])
+    with answering(lambda: next(statuses)) as (port, received):
+        job = reconstructed(database, store, ["pacs"])
+        with delivering(database, store, pacs=port):
+            wait_for(database, job, JobState.DELIVERED)
+    assert len(received) == 3
+
+
+def test_a_destination_that_left_the_routes_file_fails_the_job_until_it_is_back(database, store, tmp_path):
+    job = reconstructed(database, store, ["pacs"])
+    with storescp(tmp_path / "pacs") as pacs:
+        with delivering(database, store):
+            wait_for(database, job, JobState.FAILED)
+        assert "destination 'pacs' is no longer in the routes file" in reason(database, job)
+        with database.transaction() as tx:
+            retry(tx, job)
+        with delivering(database, store, pacs=pacs.port):
+            wait_for(database, job, JobState.DELIVERED)
+        assert len(pacs.files()) == 1
+
+
+def test_a_delivery_is_given_up_in_the_end_and_can_be_retried(database, store, tmp_path):
+    hasty = QUICK.model_copy(update={"give_up_after_hours": 1e-9})
+    port = free_port()
+    job = reconstructed(database, store, ["pacs"])
+    with delivering(database, store, settings=hasty, pacs=port):
+        wait_for(database, job, JobState.FAILED)
+    assert deliveries(database, job)[0].state == DeliveryState.ABANDONED
+    assert "given up after" in reason(database, job)
+    with database.transaction() as tx:
+        retry(tx, job)
+    with storescp(tmp_path / "pacs", port=port) as pacs, delivering(database, store, pacs=port):
+        wait_for(database, job, JobState.DELIVERED)
+        assert len(pacs.files()) == 1
+
+
+def test_a_damaged_result_is_not_sent(database, store, tmp_path):
+    job = reconstructed(database, store, ["pacs"])
+    with database.reading() as tx:
+        result = tx.get_one(StoredObject, deliveries(database, job)[0].object_id)
+    store.path(result.digest).write_bytes(b"something else")
+    with storescp(tmp_path / "pacs") as pacs, delivering(database, store, pacs=pacs.port):
+        wait_for(database, job, JobState.FAILED)
+        assert pacs.files() == []
+    assert "is damaged" in reason(database, job)
+
+
+def test_what_a_dead_namesake_had_under_way_is_delivered_at_once(database, store, tmp_path):
+    job = reconstructed(database, store, ["pacs"])
+    with database.transaction() as tx:
+        claim_delivery(tx, owner="node", lease_seconds=3600)
+    with storescp(tmp_path / "pacs") as pacs, delivering(database, store, pacs=pacs.port):
+        wait_for(database, job, JobState.DELIVERED)
+        assert len(pacs.files()) == 1
+
+
+def test_a_cancelled_job_is_not_delivered(database, store, tmp_path):
+    cancelled = reconstructed(database, store, ["pacs"])
+    other = reconstructed(database, store, ["pacs"])
+    with database.transaction() as tx:
+        cancel(tx, cancelled, by="a person")
+    with storescp(tmp_path / "pacs") as pacs, delivering(database, store, pacs=pacs.port):
+        wait_for(database, other, JobState.DELIVERED)
+        assert len(pacs.files()) == 1
+    assert state(database, cancelled) == JobState.FAILED
+
+
+# What the tests are written in.
+
+
+@contextmanager
+def delivering(
+    database: Database, store: ObjectStore, settings: DeliverySettings = QUICK, **ports: int
+) -> Iterator[Courier]:
+    """A courier that knows these destinations, by name and port."""
+    table = RouteTable(
+        destinations=tuple(
+            Destination(name=name, ae_title="PEER", host="127.0.0.1", port=port)
+            for name, port in ports.items()
+        )
+    )
+    courier = Courier(database, store, settings, table=lambda: table, calling_ae="FULLFIELD", name="node")
+    courier.start()
+    try:
+        yield courier
+    finally:
+        courier.stop()
+
+
+def reconstructed(database: Database, store: ObjectStore, destinations: list[str], objects: int = 1) -> int:
+    """A job that is reconstructed, with so many results in the outbox; its number."""
+    source = xa(frames=1, rows=16, columns=16)
+    with database.transaction() as tx:
+        original = keep_object(tx, received(store, source, ObjectKind.ORIGINAL)).object
+        route = Route(name="all", destinations=tuple(destinations))
+        job = enqueue(
+            tx,
+            objects=[original],
+            route=route.name,
+            profile=route.profile,
+            mode=route.mode,
+            priority=50,
+            max_attempts=3,
+            settings=route.model_dump(mode="json"),
+        )
+    with database.transaction() as tx:
+        _, lease = claim(tx, owner="worker", lease_seconds=60)
+        finish(tx, lease, JobState.RECONSTRUCTED, model_digest="0" * 64)
+        for _ in range(objects):
+            result = received(store, xa(frames=1, rows=16, columns=16), ObjectKind.RESULT, job.id)
+            row = keep_object(tx, result).object
+            for destination in destinations:
+                add_delivery(tx, job=job, object=row, destination=destination)
+    return job.id
+
+
+def received(
+    store: ObjectStore, dataset: Dataset, kind: ObjectKind, job: int | None = None
+) -> ReceivedObject:
+    file = store.keep(write(dataset, store.incoming / f"{dataset.SOPInstanceUID}.dcm"))
+    return ReceivedObject(
+        sop_instance_uid=dataset.SOPInstanceUID,
+        sop_class_uid=dataset.SOPClassUID,
+        transfer_syntax_uid=dataset.file_meta.TransferSyntaxUID,
+        study_instance_uid=dataset.StudyInstanceUID,
+        series_instance_uid=dataset.SeriesInstanceUID,
+        modality="XA",
+        frames=1,
+        digest=file.digest,
+        size=file.size,
+        kind=kind,
+        job_id=job,
+    )
+
+
+@contextmanager
+def answering(status: Callable[[], int]) -> Iterator[tuple[int, list[str]]]:
+    """A peer that answers each C-STORE with the next status; its port, and the UIDs that it was sent."""
+    received: list[str] = []
+
+    def answer(event: evt.Event) -> int:
+        received.append(event.request.AffectedSOPInstanceUID)
+        return status()
+
+    ae = AE("PEER")
+    ae.supported_contexts = AllStoragePresentationContexts
+    port = free_port()
+    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, answer)])
+    try:
+        yield port, received
+    finally:
+        server.shutdown()
+
+
+@contextmanager
+def silent_peer() -> Iterator[int]:
+    """A port where connections are accepted and nothing is ever answered."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def wait_for(database: Database, job: int, wanted: JobState) -> None:
+    wait_until(lambda: state(database, job) == wanted, what=f"job {job} to be {wanted}")
+
+
+def state(database: Database, job: int) -> JobState:
+    with database.reading() as tx:
+        return get_job(tx, job).state
+
+
+def reason(database: Database, job: int) -> str | None:
+    with database.reading() as tx:
+        return get_job(tx, job).reason
+
+
+def deliveries(database: Database, job: int) -> list[Delivery]:
+    with database.reading() as tx:
+        return list(tx.scalars(select(Delivery).where(Delivery.job_id == job).order_by(Delivery.id)))
+
+
+def told(database: Database, job: int) -> list[str]:
+    with database.reading() as tx:
+        return [row.action for row in trail(tx, job=job)]
