@@ -15,6 +15,7 @@ from pathlib import Path
 from socketserver import BaseServer
 from typing import Any, Protocol
 
+import structlog
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
@@ -28,11 +29,16 @@ from dicom_node.network.contexts import (
 )
 from dicom_node.network.incoming import IncomingFile, Peer, StoreRequest, StreamedMessages, file_of, printable
 
+log = structlog.get_logger()
+
 #: Seconds without a byte after which a peer counts as gone.
 IDLE_SECONDS = 60.0
 
 #: A larger protocol data unit than this is no mistake about the maximum, it is an attack or garbage.
 _LARGEST_PDU = 16 << 20
+
+#: Rejected for now by the service user (PS3.8 9.3.4).
+_NO_REASON_GIVEN = (2, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,8 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]
     def __init__(self, *args: Any, service: StorageService, incoming: Path, **more: Any) -> None:
         self.service = service
         self.incoming = incoming
+        #: The ids of the associations that were admitted and have not ended.
+        self.open: set[str] = set()
         super().__init__(*args, **more)
 
 
@@ -190,18 +198,22 @@ class _Connection(RequestHandler):  # type: ignore[misc]
         association.dimse = StreamedMessages(
             association, self.server.incoming, service.has_room, service.refuse
         )
-        association.run = partial(_run_to_the_end, association, association.run, service)
+        association.run = partial(_run_to_the_end, association, association.run, service, self.server.open)
         return association
 
 
-def _run_to_the_end(association: Association, run: Callable[[], None], service: StorageService) -> None:
+def _run_to_the_end(
+    association: Association, run: Callable[[], None], service: StorageService, still_open: set[str]
+) -> None:
     try:
         run()
     finally:
         messages: StreamedMessages = association.dimse
         incomplete = messages.discard_unserved()
-        if messages.peer is not None and not association.is_rejected:
-            service.ended(messages.peer, released=association.is_released, incomplete=incomplete)
+        peer = messages.peer
+        if peer is not None and peer.association_id in still_open:
+            still_open.discard(peer.association_id)
+            service.ended(peer, released=association.is_released, incomplete=incomplete)
 
 
 def _requested(service: StorageService, event: evt.Event) -> None:
@@ -214,12 +226,18 @@ def _requested(service: StorageService, event: evt.Event) -> None:
         association_id=uuid.uuid4().hex[:16],
     )
     association.dimse.peer = peer
-    others = sum(other.is_established for other in association._server.active_associations)
-    rejection = service.admit(peer, others)
+    still_open = association._server.open
+    try:
+        rejection = service.admit(peer, len(still_open))
+    except Exception:
+        # pynetdicom would log the error and let the peer in.
+        log.exception("an association could not be judged")
+        rejection = Rejection(*_NO_REASON_GIVEN, "An internal error; the log has it.")
     if rejection is not None:
         association.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
         association.kill()
         return
+    still_open.add(peer.association_id)
     association.acceptor.supported_contexts = in_the_order_of(
         request.presentation_context_definition_list, association.acceptor.supported_contexts
     )

@@ -1,0 +1,98 @@
+"""A listener with its storage, for tests of what it keeps and what it refuses.
+
+with listening(tmp_path, allow=...) as node:
+    assert storescu(node.port, cine(tmp_path)).accepted
+    assert len(node.objects()) == 1
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+from pydicom import dcmread
+from pydicom.uid import generate_uid
+from sqlalchemy import select
+
+from config.settings import ListenerSettings
+from dicom_node.network.listener import Listener
+from dicom_node.network.sender import send
+from storage.audit_trail import trail
+from storage.database import Database
+from storage.files import ObjectStore
+from storage.schema import AuditRow, StoredObject
+from tests.factory import write, xa
+from tests.peers import free_port, storescu, wait_until
+
+
+class Node:
+    """A listener with its storage, and what it passed on."""
+
+    def __init__(
+        self, folder: Path, full_below_bytes: int = 0, url: str | None = None, **settings: object
+    ) -> None:
+        self.store = ObjectStore(folder / "store")
+        url = url or f"sqlite:///{folder / 'fullfield.db'}"
+        self.database = Database(url, lock_timeout_seconds=10 if url.startswith("postgresql") else 0.3)
+        self.database.migrate()
+        self.kept: list[str] = []
+        self.released: list[tuple[list[str], str]] = []
+        self.fault: Exception | None = None
+        self.listener = Listener(
+            ListenerSettings(port=free_port(), **settings),
+            self.store,
+            self.database,
+            self._on_kept,
+            lambda _, series, calling_ae: self.released.append((series, calling_ae)),
+            full_below_bytes,
+        )
+
+    @property
+    def port(self) -> int:
+        return self.listener.port
+
+    def objects(self) -> list[StoredObject]:
+        with self.database.reading() as tx:
+            return list(tx.scalars(select(StoredObject).order_by(StoredObject.id)))
+
+    def rows(self, *actions: str) -> list[AuditRow]:
+        with self.database.reading() as tx:
+            return [row for row in trail(tx) if row.action in actions or not actions]
+
+    def refusal(self) -> AuditRow:
+        """The one audit row of a refusal."""
+        (row,) = wait_until(lambda: [row for row in self.rows() if row.outcome == "refused"])
+        return row
+
+    def destination(self) -> SimpleNamespace:
+        return SimpleNamespace(ae_title="FULLFIELD", host="127.0.0.1", port=self.port)
+
+    def send(self, *paths: Path) -> list[int]:
+        return [sent.status for sent in send(self.destination(), "CARM", paths, 30)]
+
+    def _on_kept(self, _, stored, header) -> None:
+        if self.fault is not None:
+            raise self.fault
+        assert "PixelData" not in header
+        self.kept.append(stored.sop_instance_uid)
+
+
+@contextmanager
+def listening(folder: Path, **how: object) -> Iterator[Node]:
+    node = Node(folder, **how)
+    node.listener.start()
+    try:
+        yield node
+    finally:
+        node.listener.stop(2)
+        node.database.close()
+
+
+def cine(folder: Path, name: str = "cine.dcm", transfer_syntax: str | None = None, **attributes) -> Path:
+    return write(xa(**attributes), folder / name, transfer_syntax)
+
+
+def goes_through(node: Node, folder: Path) -> bool:
+    """Whether the next object is kept as if nothing had happened."""
+    path = cine(folder, "next.dcm", sop_instance_uid=generate_uid())
+    return storescu(node.port, path).accepted and node.kept[-1:] == [dcmread(path).SOPInstanceUID]
