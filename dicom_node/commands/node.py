@@ -1,0 +1,53 @@
+"""`fullfield node`: receive, reconstruct and deliver, until told to stop."""
+
+import signal
+import sys
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+import typer
+
+from dicom_node.commands.options import DEFAULT_FILE, SettingsFile, settings_in
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+
+def node(settings: SettingsFile = None) -> None:
+    """Run the node: listener, workers and delivery, until SIGTERM or Ctrl-C.
+
+    SIGHUP reads the routes file again; one with a mistake changes nothing.
+
+    Example: fullfield node --settings fullfield.toml
+    """
+    from dicom_node.logs import configure_logs
+    from dicom_node.node import Node
+
+    chosen = settings_in(settings)
+    configure_logs(chosen.logs.format, chosen.logs.level)
+    requests: SimpleQueue[signal.Signals] = SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _: requests.put(signal.Signals(number)))
+    running = Node(chosen, worker_command(settings))
+    try:
+        running.start()
+        typer.echo(_ready(chosen, len(running.routes.table.routes)))
+        while requests.get() == signal.SIGHUP:
+            running.reload_routes()
+    finally:
+        running.stop()
+
+
+def worker_command(settings: Path | None) -> list[str]:
+    """The command line of a worker with the same settings, which ends when its standard input does."""
+    command = [sys.executable, "-m", "dicom_node", "worker", "--supervised"]
+    if settings is None and DEFAULT_FILE.exists():
+        settings = DEFAULT_FILE
+    return [*command, "--settings", str(settings)] if settings is not None else command
+
+
+def _ready(settings: "Settings", routes: int) -> str:
+    listener = settings.listener
+    counted = f"{routes} route{'' if routes == 1 else 's'}"
+    return f"{listener.ae_title} is ready on {listener.host}, port {listener.port}, with {counted}."

@@ -1,0 +1,166 @@
+"""The node: where the rooms are wired together, and the only place where they are."""
+
+import os
+import socket
+import threading
+import uuid
+from functools import partial
+from typing import Any, Literal
+
+import structlog
+from pydicom.dataset import Dataset
+from sqlalchemy.orm import Session
+
+from config.errors import ConfigError, FullfieldError
+from config.settings import Settings
+from dicom_node.audit import Action, record
+from dicom_node.network.listener import Listener
+from dicom_node.workflow.delivery import Courier
+from dicom_node.workflow.routing import RouteBook
+from dicom_node.workflow.series import association_ended, complete_due, object_kept
+from dicom_node.workflow.supervisor import Supervisor
+from storage.database import Database, current_time
+from storage.files import ObjectStore
+from storage.schema import StoredObject
+
+log = structlog.get_logger()
+
+_ACTOR = "node"
+#: A file in the incoming folder that was last written to so long ago is left from a crash.
+_LEFT_OVER_SECONDS = 3600.0
+_CLOCK_SECONDS = 0.5
+
+
+class Node:
+    """A listener, the clock of the series, the delivery and the workers, over one database and object store.
+
+    worker_command: the command line of a worker, to which `--name` and its name are added.
+    Raises ConfigError for what an administrator has to mend before the node can start.
+    """
+
+    def __init__(self, settings: Settings, worker_command: list[str]) -> None:
+        self.settings = settings
+        self.routes = RouteBook(settings.routes)
+        self._name = f"{socket.gethostname()}:{settings.listener.port}"
+        self._database, self._store = storage_of(settings)
+        self._listener = Listener(
+            settings.listener,
+            self._store,
+            self._database,
+            on_kept=self._object_kept,
+            on_release=self._association_ended,
+            full_below_bytes=settings.storage.full_below_mb << 20,
+        )
+        self._courier = Courier(
+            self._database,
+            self._store,
+            settings.delivery,
+            table=lambda: self.routes.table,
+            calling_ae=settings.listener.ae_title,
+            name=self._name,
+        )
+        self._supervisor = Supervisor(
+            [
+                [*worker_command, "--name", f"{self._name}/{number}"]
+                for number in range(1, settings.worker.processes + 1)
+            ],
+            on_death=lambda sentence: self._tell(Action.WORKER_DIED, "failed", reason=sentence),
+        )
+        self._stopping = threading.Event()
+        self._clock = threading.Thread(target=self._run_clock, name="series clock", daemon=True)
+
+    def start(self) -> None:
+        """Begin to receive, to work and to deliver."""
+        self._database.migrate()
+        self._store.sweep(older_than_seconds=_LEFT_OVER_SECONDS)
+        self._listener.start()
+        self._tell(Action.NODE_STARTED, port=self._listener.port, **self._routes_in_brief())
+        self._clock.start()
+        self._courier.start()
+        self._supervisor.start()
+
+    def stop(self) -> None:
+        """Receive no more, end what can be ended soon, and leave the rest for the next start."""
+        self._stopping.set()
+        self._listener.stop()
+        self._supervisor.stop()
+        self._courier.stop()
+        if self._clock.is_alive():
+            self._clock.join()
+        self._tell(Action.NODE_STOPPED)
+        self._database.close()
+
+    def reload_routes(self) -> None:
+        """Put the routes file in force as it is now; a mistake in it changes nothing but log and audit."""
+        try:
+            self.routes.reload(self.settings.routes)
+        except ConfigError as error:
+            log.error("routes refused", reason=str(error))
+            self._tell(Action.ROUTES_REFUSED, "refused", reason=str(error))
+            return
+        log.info("routes loaded", **self._routes_in_brief())
+        self._tell(Action.ROUTES_LOADED, **self._routes_in_brief())
+
+    def _object_kept(self, tx: Session, object: StoredObject, header: Dataset) -> None:
+        object_kept(
+            tx, object, header, table=self.routes.table, max_attempts=self.settings.worker.max_attempts
+        )
+
+    def _association_ended(self, tx: Session, series: list[str], calling_ae: str) -> None:  # noqa: ARG002
+        association_ended(tx, series, table=self.routes.table, max_attempts=self.settings.worker.max_attempts)
+
+    def _run_clock(self) -> None:
+        """Complete the series whose quiet time is over."""
+        while not self._stopping.wait(_CLOCK_SECONDS):
+            try:
+                with self._database.transaction() as tx:
+                    complete_due(
+                        tx,
+                        current_time(tx),
+                        table=self.routes.table,
+                        max_attempts=self.settings.worker.max_attempts,
+                    )
+            except FullfieldError as error:
+                log.warning("series could not be completed", reason=str(error))
+            except Exception:
+                log.exception("series could not be completed")
+
+    def _routes_in_brief(self) -> dict[str, Any]:
+        table = self.routes.table
+        return {"routes": [route.name for route in table.routes]}
+
+    def _tell(
+        self, action: Action, outcome: Literal["success", "refused", "failed"] = "success", **details: Any
+    ) -> None:
+        try:
+            with self._database.transaction() as tx:
+                record(tx, action, actor=_ACTOR, outcome=outcome, details={"node": self._name, **details})
+        except FullfieldError as error:
+            log.warning("an audit row could not be written", action=action.value, reason=str(error))
+
+
+def run_worker(
+    settings: Settings, stopping: threading.Event, *, name: str | None = None, once: bool = False
+) -> None:
+    """Be a worker until `stopping` is set, or with `once` until no job is due.
+
+    name: that of a worker which this one takes the place of; by default one that no other worker has.
+    Raises ConfigError when the device or the database is not there for it.
+    """
+    # Only a worker needs torch and the like, which take seconds to import.
+    from dicom_node.workflow.worker import Worker
+    from inference.reconstruct import Reconstructor, choose_device
+
+    device = choose_device(settings.worker.device)
+    database, store = storage_of(settings)
+    database.check()
+    name = name or f"{socket.gethostname()}:{os.getpid()}/{uuid.uuid4().hex[:8]}"
+    load = partial(Reconstructor.load, device=device)
+    log.info("worker ready", worker=name, device=device)
+    Worker(database, store, settings.worker, name=name, load=load).run(stopping, once=once)
+    database.close()
+
+
+def storage_of(settings: Settings) -> tuple[Database, ObjectStore]:
+    """The database and the object store of these settings; nothing is connected to or migrated yet."""
+    return Database(settings.storage.database_url), ObjectStore(settings.storage.root)

@@ -1,0 +1,197 @@
+"""What comes out of a job: its originals worked out one by one, and all of it entered in one transaction."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from pydicom import dcmread, dcmwrite
+from pydicom.dataset import Dataset
+from sqlalchemy.orm import Session
+
+from config.errors import Declined, StorageFull, StorageUnavailable, UnsupportedImage
+from config.routes import Route
+from dicom_node.audit import Action, record
+from dicom_node.workflow.reconstruction import results_of, seed_of
+from storage.files import ObjectStore
+from storage.objects import ReceivedObject, find_object, keep_object
+from storage.outbox import add_delivery
+from storage.queue import Lease, finish
+from storage.schema import Job, ObjectKind, StoredObject
+from storage.transitions import JobState
+
+if TYPE_CHECKING:
+    from inference.reconstruct import Reconstructor
+
+ACTOR = "worker"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """The results of one original; their files are in the object store, the database does not know them."""
+
+    original: StoredObject
+    results: list[ReceivedObject]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An original that is not to be reconstructed, and why."""
+
+    original: StoredObject
+    reason: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of each original of a job, and what made the results."""
+
+    made: list[Made]
+    refused: list[Refused]
+    #: Profile and version of the model.
+    model: str
+    #: SHA-256 of its weights.
+    digest: str
+    #: Where it ran, such as ``cpu``.
+    device: str
+
+    @property
+    def reason(self) -> str | None:
+        """Why some were refused, in one sentence; None if none was."""
+        if len(self.made) + len(self.refused) == 1:
+            return self.refused[0].reason if self.refused else None
+        counted = Counter(refused.reason for refused in self.refused)
+        return "; ".join(f"{count} of {self.count} objects: {why}" for why, count in counted.items()) or None
+
+    @property
+    def count(self) -> int:
+        """How many originals there were."""
+        return len(self.made) + len(self.refused)
+
+
+def work_out(
+    originals: Sequence[StoredObject],
+    route: Route,
+    store: ObjectStore,
+    reconstructor: "Reconstructor",
+    progress: Callable[[float], None],
+) -> Outcome:
+    """Reconstruct each original and keep its results' files.
+
+    progress: told the share of the job done, in (0, 1]; what it raises ends the work.
+    Raises DamagedObject for an original that is missing or changed, StorageFull or StorageUnavailable.
+    """
+    weights = reconstructor.weights
+    model = f"{weights.profile} {weights.version}"
+    outcome = Outcome([], [], model=model, digest=weights.digest, device=reconstructor.device)
+    for number, original in enumerate(originals):
+
+        def share(done: float, number: int = number) -> None:
+            progress((number + done) / len(originals))
+
+        share(0)
+        try:
+            source = _read(store, original)
+            datasets = results_of(
+                source, reconstructor, route=route.name, mark=route.mark, mode=route.mode, progress=share
+            )
+        except Declined as error:
+            outcome.refused.append(Refused(original, str(error)))
+            continue
+        results = [_keep(store, dataset) for dataset in datasets]
+        outcome.made.append(Made(original=original, results=results, seed=seed_of(source)))
+    return outcome
+
+
+def enter(tx: Session, lease: Lease, outcome: Outcome, route: Route) -> Job:
+    """End the job: its results, a delivery of each to each destination, its state, and the audit rows.
+
+    Raises LeaseLost, and nothing of it is entered, when the job is another worker's by now.
+    """
+    state = JobState.RECONSTRUCTED if outcome.made else JobState.DECLINED
+    job = finish(tx, lease, state, reason=outcome.reason, model_digest=outcome.digest)
+    for made in outcome.made:
+        for received in made.results:
+            result = _entered(tx, job, received)
+            for destination in route.destinations:
+                add_delivery(tx, job=job, object=result, destination=destination)
+            _tell_of_result(tx, job, outcome, made, result)
+    for refused in outcome.refused:
+        _tell_of_refusal(tx, job, refused)
+    return job
+
+
+def _read(store: ObjectStore, original: StoredObject) -> Dataset:
+    store.verify(original.digest)
+    try:
+        with store.open(original.digest) as file:
+            return dcmread(file)
+    except (MemoryError, StorageFull, StorageUnavailable):
+        raise
+    except Exception as error:
+        # The bytes are those that were received; foreign bytes can do anything to the parser.
+        raise UnsupportedImage("The object cannot be read as DICOM.") from error
+
+
+def _keep(store: ObjectStore, dataset: Dataset) -> ReceivedObject:
+    """Write a result into the object store."""
+    buffer = BytesIO()
+    dcmwrite(buffer, dataset, enforce_file_format=True)
+    kept = store.write(buffer.getvalue())
+    return ReceivedObject(
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        sop_class_uid=str(dataset.SOPClassUID),
+        transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
+        study_instance_uid=str(dataset.StudyInstanceUID),
+        series_instance_uid=str(dataset.SeriesInstanceUID),
+        modality=str(dataset.Modality),
+        frames=int(dataset.get("NumberOfFrames") or 1),
+        digest=kept.digest,
+        size=kept.size,
+        kind=ObjectKind.RESULT,
+    )
+
+
+def _entered(tx: Session, job: Job, received: ReceivedObject) -> StoredObject:
+    """The row of a result; that of an earlier version where there is one, for PACS is to see no other."""
+    earlier = find_object(tx, received.sop_instance_uid)
+    return earlier or keep_object(tx, replace(received, job_id=job.id)).object
+
+
+def _tell_of_result(tx: Session, job: Job, outcome: Outcome, made: Made, result: StoredObject) -> None:
+    record(
+        tx,
+        Action.RECONSTRUCTED,
+        actor=ACTOR,
+        study_instance_uid=result.study_instance_uid,
+        series_instance_uid=result.series_instance_uid,
+        sop_instance_uid=result.sop_instance_uid,
+        job_id=job.id,
+        model_digest=outcome.digest,
+        details={
+            "source": made.original.sop_instance_uid,
+            "digest": result.digest,
+            "frames": result.frames,
+            "model": outcome.model,
+            "mode": job.mode,
+            "seed": made.seed,
+            "device": outcome.device,
+            "route": job.route,
+        },
+    )
+
+
+def _tell_of_refusal(tx: Session, job: Job, refused: Refused) -> None:
+    record(
+        tx,
+        Action.JOB_DECLINED,
+        actor=ACTOR,
+        outcome="refused",
+        study_instance_uid=refused.original.study_instance_uid,
+        series_instance_uid=refused.original.series_instance_uid,
+        sop_instance_uid=refused.original.sop_instance_uid,
+        job_id=job.id,
+        details={"reason": refused.reason},
+    )
