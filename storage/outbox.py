@@ -130,7 +130,13 @@ def _settle(delivery: Delivery, state: DeliveryState, *, reason: str | None, sta
 
 
 def _locked(tx: Session, delivery_id: int) -> Delivery:
-    delivery = tx.get(Delivery, delivery_id, with_for_update=True, populate_existing=True)
-    if delivery is None:
+    """The delivery, locked after its job.
+
+    In that order everywhere: so `cancel` and a sender cannot wait for each other, and of two senders that
+    settle the last two deliveries of a job at once the second sees in `outstanding` that it is the last.
+    """
+    job_id = tx.scalars(select(Delivery.job_id).where(Delivery.id == delivery_id)).one_or_none()
+    if job_id is None:
         raise UnknownDelivery(f"There is no delivery {delivery_id}.")
-    return delivery
+    tx.execute(select(Job.id).where(Job.id == job_id).with_for_update())
+    return tx.get_one(Delivery, delivery_id, with_for_update=True, populate_existing=True)

@@ -1,0 +1,208 @@
+"""Every result reaches every destination once, or there is a reason why not."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from config.errors import FullfieldError
+from storage.database import Database, current_time
+from storage.outbox import (
+    abandon,
+    acknowledge,
+    add_delivery,
+    claim_delivery,
+    outstanding,
+    postpone,
+    refuse,
+)
+from storage.queue import cancel
+from storage.schema import Delivery, DeliveryState, Job, StoredObject
+from tests.jobs import queued, result
+
+
+def take(tx, owner: str = "one", **to) -> Delivery:
+    taken = claim_delivery(tx, owner=owner, lease_seconds=60, **to)
+    assert taken is not None
+    return taken
+
+
+def none_is_due(tx) -> bool:
+    return claim_delivery(tx, owner="none", lease_seconds=60) is None
+
+
+def test_a_delivery_waits_at_once_and_is_taken_once(database: Database) -> None:
+    with database.transaction() as tx:
+        delivery = result(tx, queued(tx))
+        assert (delivery.state, delivery.attempts, delivery.last_status) == (DeliveryState.WAITING, 0, None)
+    with database.transaction() as tx:
+        taken = take(tx, "sender-1")
+        assert (taken.id, taken.attempts, taken.lease_owner) == (delivery.id, 1, "sender-1")
+        assert none_is_due(tx)
+
+
+def test_a_delivery_asked_for_again_is_the_same(database: Database) -> None:
+    with database.transaction() as tx:
+        job = queued(tx)
+        first = result(tx, job)
+        acknowledge(tx, first.id, status=0)
+        made = tx.get_one(StoredObject, first.object_id)
+        assert add_delivery(tx, job=job, object=made, destination="pacs") is first
+        assert first.state == DeliveryState.ACKNOWLEDGED
+        assert add_delivery(tx, job=job, object=made, destination="research") is not first
+
+
+def test_the_delivery_of_the_most_urgent_job_goes_first_then_the_longest_due(database: Database) -> None:
+    with database.transaction() as tx:
+        for number, priority in enumerate([10, 90, 50, 90], start=1):
+            result(tx, queued(tx, number, priority=priority))
+        assert [take(tx).job_id for _ in range(4)] == [2, 4, 3, 1]
+
+
+def test_a_sender_takes_only_what_goes_to_its_destinations(database: Database) -> None:
+    with database.transaction() as tx:
+        job = queued(tx)
+        result(tx, job, "pacs")
+        research = result(tx, job, "research")
+        assert take(tx, destinations=["research", "elsewhere"]) is research
+        assert claim_delivery(tx, owner="one", lease_seconds=60, destinations=["elsewhere"]) is None
+        assert claim_delivery(tx, owner="one", lease_seconds=60, destinations=[]) is None
+
+
+def test_an_acknowledged_delivery_is_done(database: Database) -> None:
+    with database.transaction() as tx:
+        result(tx, queued(tx))
+        done = acknowledge(tx, take(tx).id, status=0xB000)
+        assert (done.state, done.last_status, done.lease_owner) == (DeliveryState.ACKNOWLEDGED, 0xB000, None)
+        first_time = done.acknowledged_at
+        assert abs(first_time - current_time(tx)) < timedelta(minutes=1)
+        assert acknowledge(tx, done.id, status=0).acknowledged_at == first_time
+        assert none_is_due(tx)
+
+
+def test_a_postponed_delivery_is_tried_again_when_its_wait_is_over(database: Database) -> None:
+    with database.transaction() as tx:
+        result(tx, queued(tx))
+        delivery = postpone(tx, take(tx).id, reason="no answer", status=None, wait_seconds=3600)
+        assert (delivery.state, delivery.reason) == (DeliveryState.WAITING, "no answer")
+        assert none_is_due(tx)
+        delivery.not_before = current_time(tx)
+        assert take(tx).attempts == 2
+
+
+@pytest.mark.parametrize(("give_up", "state"), [(refuse, "refused"), (abandon, "abandoned")])
+def test_a_delivery_given_up_keeps_its_reason_and_is_not_tried_again(
+    database: Database, give_up, state: str
+) -> None:
+    with database.transaction() as tx:
+        result(tx, queued(tx))
+        delivery = give_up(tx, take(tx).id, reason="no such SOP class", status=0x0122)
+        assert (delivery.state, delivery.reason) == (state, "no such SOP class")
+        assert (delivery.last_status, delivery.lease_owner) == (0x0122, None)
+        assert none_is_due(tx)
+
+
+def test_what_a_late_sender_says_of_a_settled_delivery_changes_nothing(database: Database) -> None:
+    with database.transaction() as tx:
+        delivery = result(tx, queued(tx))
+        acknowledge(tx, delivery.id, status=0)
+        postpone(tx, delivery.id, reason="late", status=None, wait_seconds=0)
+        refuse(tx, delivery.id, reason="late", status=0x0122)
+        abandon(tx, delivery.id, reason="late")
+        assert (delivery.state, delivery.last_status) == (DeliveryState.ACKNOWLEDGED, 0)
+
+
+def test_an_object_that_arrived_after_all_is_acknowledged(database: Database) -> None:
+    with database.transaction() as tx:
+        delivery = result(tx, queued(tx))
+        abandon(tx, delivery.id, reason="cancelled by anna")
+        acknowledge(tx, delivery.id, status=0)
+        assert (delivery.state, delivery.reason) == (DeliveryState.ACKNOWLEDGED, None)
+
+
+def test_a_sender_that_dies_leaves_its_delivery_to_the_next(database: Database) -> None:
+    with database.transaction() as tx:
+        result(tx, queued(tx))
+        claim_delivery(tx, owner="one", lease_seconds=0.001)
+    time.sleep(0.05)
+    with database.transaction() as tx:
+        taken = take(tx, "two")
+        assert (taken.lease_owner, taken.attempts) == ("two", 2)
+
+
+def test_senders_that_claim_at_once_take_each_delivery_once(database: Database) -> None:
+    with database.transaction() as tx:
+        for number in range(40):
+            result(tx, queued(tx, number))
+
+    def send(owner: str) -> list[int]:
+        sent = []
+        while True:
+            with database.transaction() as tx:
+                delivery = claim_delivery(tx, owner=owner, lease_seconds=60)
+                if delivery is None:
+                    return sent
+                sent.append(delivery.id)
+
+    with ThreadPoolExecutor(6) as threads:
+        taken = [delivery for sent in threads.map(send, "abcdef") for delivery in sent]
+    assert sorted(taken) == list(range(1, 41))
+
+
+def test_of_senders_that_end_together_one_finds_that_all_is_delivered(database: Database) -> None:
+    with database.transaction() as tx:
+        job = queued(tx)
+        deliveries = [result(tx, job, str(number)).id for number in range(12)]
+
+    def send(delivery: int) -> bool:
+        with database.transaction() as tx:
+            acknowledge(tx, delivery, status=0)
+            return outstanding(tx, job.id)[DeliveryState.WAITING] == 0
+
+    with ThreadPoolExecutor(6) as threads:
+        assert sum(threads.map(send, deliveries)) == 1
+
+
+def test_a_sender_and_someone_who_cancels_do_not_block_each_other(database: Database) -> None:
+    jobs = []
+    with database.transaction() as tx:
+        for number in range(12):
+            job = queued(tx, number)
+            jobs.append((job.id, result(tx, job).id))
+
+    def send(job_id: int, delivery_id: int) -> None:
+        with database.transaction() as tx:
+            postpone(tx, delivery_id, reason="no answer", status=None, wait_seconds=0)
+            get_locked(tx, job_id)
+
+    def stop(job_id: int, _: int) -> None:
+        with database.transaction() as tx:
+            cancel(tx, job_id, "anna")
+
+    with ThreadPoolExecutor(8) as threads:
+        for done in [threads.submit(do, *job) for job in jobs for do in (send, stop)]:
+            done.result(60)
+    with database.reading() as tx:
+        assert {outstanding(tx, job_id)[DeliveryState.ABANDONED] for job_id, _ in jobs} == {1}
+
+
+def get_locked(tx, job_id: int) -> Job:
+    return tx.get_one(Job, job_id, with_for_update=True)
+
+
+def test_what_is_outstanding_is_counted_by_state(database: Database) -> None:
+    with database.transaction() as tx:
+        job = queued(tx)
+        deliveries = [result(tx, job, name) for name in ("a", "b", "c", "d", "e")]
+        result(tx, queued(tx, 2))
+        acknowledge(tx, deliveries[0].id, status=0)
+        refuse(tx, deliveries[1].id, reason="no", status=0x0122)
+        abandon(tx, deliveries[2].id, reason="too long")
+        assert outstanding(tx, job.id) == {"waiting": 2, "acknowledged": 1, "refused": 1, "abandoned": 1}
+        assert outstanding(tx, 99) == dict.fromkeys(DeliveryState, 0)
+
+
+def test_an_unknown_delivery_is_told_in_one_sentence(database: Database) -> None:
+    with database.transaction() as tx, pytest.raises(FullfieldError, match="There is no delivery 99"):
+        acknowledge(tx, 99, status=0)

@@ -1,0 +1,274 @@
+"""A job is done by one worker at a time, and goes on after a crash of the one that had it."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from config.errors import LeaseLost
+from storage.database import Database, current_time
+from storage.objects import objects_of_job
+from storage.queue import (
+    Lease,
+    cancel,
+    claim,
+    enqueue,
+    fail_exhausted,
+    finish,
+    get_job,
+    heartbeat,
+    put_back,
+)
+from storage.transitions import ForbiddenTransition, JobState
+from tests.jobs import let_lease_run_out, queued, take
+
+# Claiming
+
+
+def test_a_queued_job_is_as_it_was_asked_for(database: Database) -> None:
+    with database.transaction() as tx:
+        job_id = queued(tx).id
+    with database.reading() as tx:
+        job = get_job(tx, job_id)
+        assert (job.state, job.route, job.profile, job.mode) == ("queued", "thorax", "fullfield", "mean")
+        assert (job.series_instance_uid, job.study_instance_uid) == ("1.2.1", "1.2")
+        assert (job.attempts, job.lease_token, job.progress, job.reason) == (0, 0, 0.0, None)
+        assert job.settings == {"mark": {"label": "generated"}}
+
+
+def test_a_job_of_no_objects_or_of_another_jobs_is_a_mistake(database: Database) -> None:
+    with database.transaction() as tx:
+        told = {"route": "", "profile": "", "mode": "", "priority": 1, "max_attempts": 1, "settings": {}}
+        with pytest.raises(ValueError):
+            enqueue(tx, objects=[], **told)
+        with pytest.raises(ValueError):
+            enqueue(tx, objects=objects_of_job(tx, queued(tx).id), **told)
+
+
+def test_the_highest_priority_goes_first_then_the_oldest(database: Database) -> None:
+    with database.transaction() as tx:
+        for number, priority in enumerate([10, 50, 90, 50], start=1):
+            queued(tx, number, priority=priority)
+    with database.transaction() as tx:
+        assert [take(tx)[0].id for _ in range(4)] == [3, 2, 4, 1]
+        assert claim(tx, owner="one", lease_seconds=60) is None
+
+
+def test_a_claimed_job_is_running_under_a_lease(database: Database) -> None:
+    with database.transaction() as tx:
+        queued(tx)
+        before = current_time(tx)
+        job, lease = take(tx, "worker-7")
+        assert lease == Lease(job.id, 1, "worker-7")
+        assert (job.state, job.attempts, job.lease_owner) == (JobState.RUNNING, 1, "worker-7")
+        assert job.lease_until >= before + timedelta(seconds=60)
+
+
+def test_threads_that_claim_at_once_take_each_job_once(database: Database) -> None:
+    with database.transaction() as tx:
+        for number in range(40):
+            queued(tx, number)
+
+    def work(owner: str) -> list[int]:
+        return list(claimed_by(database, owner))
+
+    with ThreadPoolExecutor(6) as threads:
+        taken = [job for jobs in threads.map(work, "abcdef") for job in jobs]
+    assert sorted(taken) == list(range(1, 41))
+
+
+def claimed_by(database: Database, owner: str) -> Iterator[int]:
+    while True:
+        with database.transaction() as tx:
+            taken = claim(tx, owner=owner, lease_seconds=60)
+        if taken is None:
+            return
+        yield taken[0].id
+
+
+def test_processes_that_claim_at_once_take_each_job_once(database: Database, database_url: str) -> None:
+    with database.transaction() as tx:
+        for number in range(40):
+            queued(tx, number)
+    program = """if True:
+        import sys
+        from storage.database import Database
+        from tests.integration.test_queue import claimed_by
+        print("ready", flush=True)
+        sys.stdin.readline()
+        print(*claimed_by(Database(sys.argv[1]), sys.argv[2]))
+    """
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, database_url, f"worker-{number}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(3)
+    ]
+    for worker in workers:
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    taken = [int(job) for worker in workers for job in worker.communicate(timeout=60)[0].split()]
+    assert sorted(taken) == list(range(1, 41))
+
+
+def test_a_job_that_another_transaction_holds_is_passed_over_on_postgresql(postgresql_url: str) -> None:
+    database = Database(postgresql_url, lock_timeout_seconds=1)
+    database.migrate()
+    with database.transaction() as tx:
+        queued(tx, 1)
+        queued(tx, 2)
+    with database.transaction() as one, database.transaction() as other:
+        assert take(one)[0].id == 1
+        assert take(other)[0].id == 2
+    database.close()
+
+
+# Leases
+
+
+def test_a_lease_that_runs_out_gives_the_job_to_the_next_worker(database: Database) -> None:
+    with database.transaction() as tx:
+        queued(tx)
+        job, first = take(tx, "one")
+        heartbeat(tx, first, lease_seconds=60, progress=0.5)
+        assert claim(tx, owner="two", lease_seconds=60) is None
+        let_lease_run_out(tx, job)
+    with database.transaction() as tx:
+        job, second = take(tx, "two")
+        assert second == Lease(first.job_id, first.token + 1, "two")
+        assert (job.attempts, job.progress, job.state) == (2, 0.0, JobState.RUNNING)
+
+
+def test_a_lease_runs_out_by_itself(database: Database) -> None:
+    with database.transaction() as tx:
+        queued(tx)
+        assert claim(tx, owner="one", lease_seconds=0.001) is not None
+    time.sleep(0.05)
+    with database.transaction() as tx:
+        assert take(tx, "two")[0].attempts == 2
+
+
+def test_a_worker_that_has_lost_its_job_can_do_nothing_to_it(database: Database) -> None:
+    with database.transaction() as tx:
+        queued(tx)
+        job, lost = take(tx, "one")
+        let_lease_run_out(tx, job)
+        _, held = take(tx, "one")  # The same worker, restarted: its name is the same, its token is not.
+    for action in every_action_of_a_worker(lost):
+        with pytest.raises(LeaseLost, match=f"Job {job.id} is no longer one's"), database.transaction() as tx:
+            action(tx)
+    with database.transaction() as tx:
+        heartbeat(tx, held, lease_seconds=60, progress=0.1)
+
+
+def test_a_worker_whose_job_was_cancelled_or_put_back_has_lost_it(database: Database) -> None:
+    with database.transaction() as tx:
+        queued(tx, 1)
+        _, cancelled = take(tx)
+        cancel(tx, cancelled.job_id, "anna")
+        queued(tx, 2)
+        _, returned = take(tx)
+        put_back(tx, returned, reason="no memory", wait_seconds=60)
+    for lease in (cancelled, returned, Lease(99, 1, "one")):
+        for action in every_action_of_a_worker(lease):
+            with pytest.raises(LeaseLost), database.transaction() as tx:
+                action(tx)
+
+
+def every_action_of_a_worker(lease: Lease) -> list:
+    return [
+        lambda tx: heartbeat(tx, lease, lease_seconds=60, progress=0.9),
+        lambda tx: finish(tx, lease, JobState.RECONSTRUCTED),
+        lambda tx: finish(tx, lease, JobState.FAILED, reason="late"),
+        lambda tx: put_back(tx, lease, reason="late", wait_seconds=0),
+    ]
+
+
+def test_a_heartbeat_keeps_the_job_even_if_it_comes_late(database: Database) -> None:
+    with database.transaction() as tx:
+        queued(tx)
+        job, lease = take(tx)
+        let_lease_run_out(tx, job)
+        heartbeat(tx, lease, lease_seconds=60, progress=0.25)
+        assert job.progress == 0.25
+        assert claim(tx, owner="two", lease_seconds=60) is None
+
+
+def test_a_job_that_kills_its_workers_fails_and_the_next_one_goes_through(database: Database) -> None:
+    with database.transaction() as tx:
+        deadly = queued(tx, 1, priority=90, max_attempts=2)
+        harmless = queued(tx, 2)
+    for _ in range(2):
+        with database.transaction() as tx:
+            job, _lease = take(tx)
+            assert job.id == deadly.id
+            let_lease_run_out(tx, job)
+    with database.transaction() as tx:
+        assert take(tx)[0].id == harmless.id
+        failed = get_job(tx, deadly.id)
+        assert (failed.state, failed.attempts) == (JobState.FAILED, 2)
+        assert failed.reason == "the worker died or hung 2 times, the last allowed"
+
+
+def test_those_who_claim_can_tell_which_jobs_have_used_up_their_attempts(database: Database) -> None:
+    with database.transaction() as tx:
+        queued(tx, 1, max_attempts=1)
+        queued(tx, 2, max_attempts=2)
+        for job in [take(tx)[0], take(tx)[0]]:
+            let_lease_run_out(tx, job)
+        assert [job.id for job in fail_exhausted(tx)] == [1]
+        assert fail_exhausted(tx) == []
+        assert take(tx)[0].id == 2
+
+
+# Ends
+
+
+def test_a_finished_job_says_how_and_frees_its_lease(database: Database) -> None:
+    ends = {JobState.RECONSTRUCTED: None, JobState.DECLINED: "no aperture", JobState.FAILED: "no weights"}
+    for number, (state, reason) in enumerate(ends.items(), start=1):
+        with database.transaction() as tx:
+            queued(tx, number)
+            _, lease = take(tx)
+            job = finish(tx, lease, state, reason=reason, model_digest="d" * 64)
+            assert (job.state, job.reason, job.model_digest) == (state, reason, "d" * 64)
+            assert (job.lease_owner, job.lease_until) == (None, None)
+            assert job.progress == (1.0 if state == JobState.RECONSTRUCTED else 0.0)
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING, JobState.DELIVERED])
+def test_a_worker_cannot_end_a_job_otherwise(database: Database, state: JobState) -> None:
+    with database.transaction() as tx:
+        queued(tx)
+        _, lease = take(tx)
+        with pytest.raises(ForbiddenTransition, match=f"cannot end a job as {state}"):
+            finish(tx, lease, state)
+
+
+def test_a_job_put_back_waits_before_it_is_tried_again(database: Database) -> None:
+    with database.transaction() as tx:
+        queued(tx)
+        _, lease = take(tx)
+        job = put_back(tx, lease, reason="out of memory", wait_seconds=3600)
+        assert (job.state, job.reason, job.attempts) == (JobState.QUEUED, "out of memory", 1)
+        assert claim(tx, owner="two", lease_seconds=60) is None
+        job.not_before = current_time(tx)
+        assert take(tx)[0].attempts == 2
+
+
+def test_a_job_put_back_too_often_fails_with_the_last_reason(database: Database) -> None:
+    with database.transaction() as tx:
+        queued(tx, max_attempts=2)
+        for reason in ("first", "second"):
+            _, lease = take(tx)
+            job = put_back(tx, lease, reason=reason, wait_seconds=0)
+        assert (job.state, job.reason) == (JobState.FAILED, "second")
