@@ -38,8 +38,8 @@ class ResidualBlock(nn.Module):
         if self.modulation is not None and embedding is not None:
             scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
             hidden = hidden * (1 + scale) + shift
-        skip: Tensor = self.skip(x)
-        return skip + self.second(F.silu(hidden))
+        out: Tensor = self.skip(x) + self.second(F.silu(hidden))
+        return out
 
 
 class Attention(nn.Module):
@@ -58,7 +58,8 @@ class Attention(nn.Module):
         n, c, h, w = x.shape
         qkv = self.qkv(self.norm(x)).reshape(n, 3, self.heads, c // self.heads, h * w).transpose(-1, -2)
         mixed = F.scaled_dot_product_attention(qkv[:, 0], qkv[:, 1], qkv[:, 2])
-        return x + self.out(mixed.transpose(-1, -2).reshape(n, c, h, w))
+        out: Tensor = x + self.out(mixed.transpose(-1, -2).reshape(n, c, h, w))
+        return out
 
 
 class Level(nn.Module):

@@ -57,7 +57,7 @@ class Reconstructor:
         *,
         mode: Mode,
         seed: int,
-        progress: Callable[[float], None] = lambda share: None,
+        progress: Callable[[float], None] | None = None,
     ) -> Reconstruction:
         """Fill what the apertures (n, h, w) leave hidden; `progress` is told the share done, in (0, 1]."""
         count = len(cine.stored)
@@ -72,7 +72,8 @@ class Reconstructor:
                 generated = field.grey[index - start]
                 stored[index] = composer.compose(cine.stored[index], generated, apertures[index])
                 uncertainty[index] = np.where(apertures[index], 0, field.deviation[index - start])
-            progress(chunk.stop / count)
+            if progress is not None:
+                progress(chunk.stop / count)
         return Reconstruction(
             stored=stored,
             aperture=apertures,
@@ -81,9 +82,7 @@ class Reconstructor:
         )
 
     @torch.inference_mode()
-    def generate(
-        self, frames: NDArray[np.float32], apertures: NDArray[np.bool_], *, mode: Mode, seed: int
-    ) -> Field:
+    def generate(self, frames: NDArray[np.float32], apertures: NDArray[np.bool_], *, mode: Mode, seed: int) -> Field:
         """The full field of some frames, (n, h, w) in [-1, 1], without compositing.
 
         In `sample` mode all frames share one noise picture, so that a draw does not flicker from frame to frame.

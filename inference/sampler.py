@@ -1,6 +1,7 @@
 """From noise to one draw of the residual, or straight to its best estimate."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ def sample(denoiser: Denoiser, noise: Tensor, hidden: Tensor, steps: int) -> Ten
     """
     levels = sigmas(steps).to(noise.device)
     x = levels[0] * noise * hidden
-    for now, after in zip(levels[:-1], levels[1:], strict=True):
+    for now, after in pairwise(levels):
         slope = (x - denoiser(x, now.expand(len(x))) * hidden) / now
         predicted = x + (after - now) * slope
         if after > 0:

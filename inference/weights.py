@@ -39,6 +39,14 @@ class Weights:
     palette: Palette
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Card:
+    """What `model.json` claims."""
+
+    version: str
+    sha256: dict[str, str]
+
+
 def load_weights(profile: str, models: Path = MODELS) -> Weights:
     """Load a profile and check each file against the digest that `model.json` states. Raises WeightsError."""
     folder = models / profile
@@ -46,12 +54,10 @@ def load_weights(profile: str, models: Path = MODELS) -> Weights:
     vae = VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS)
     palette = Palette(PALETTE_CHANNELS)
     for network, name in zip((vae, palette), _FILES, strict=True):
-        if _sha256(folder / name) != card["sha256"].get(name):
+        if _sha256(folder / name) != card.sha256.get(name):
             raise WeightsError(f"weights {profile}/{name} do not match the digest in model.json; install them again")
         read_weights(network, folder / name)
-    return Weights(
-        profile=profile, version=card["version"], digest=_digest(card), vae=vae.eval(), palette=palette.eval()
-    )
+    return Weights(profile=profile, version=card.version, digest=_digest(card), vae=vae.eval(), palette=palette.eval())
 
 
 def digest_of(profile: str, models: Path = MODELS) -> str:
@@ -65,7 +71,9 @@ def read_weights(network: nn.Module, path: Path) -> None:
         state = load_file(path)
         network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"weights {path.parent.name}/{path.name} are missing or damaged; install them again") from error
+        raise WeightsError(
+            f"weights {path.parent.name}/{path.name} are missing or damaged; install them again"
+        ) from error
     except RuntimeError as error:
         raise WeightsError(f"weights {path.parent.name}/{path.name} belong to another network") from error
     if not all(torch.isfinite(tensor).all() for tensor in state.values()):
@@ -74,7 +82,10 @@ def read_weights(network: nn.Module, path: Path) -> None:
 
 def write_weights(network: nn.Module, path: Path) -> None:
     """Write a network's weights in half precision, which halves the file and changes no picture visibly."""
-    save_file({name: tensor.detach().cpu().half().contiguous() for name, tensor in network.state_dict().items()}, path)
+    save_file(
+        {name: tensor.detach().cpu().half().contiguous() for name, tensor in network.state_dict().items()},
+        path,
+    )
 
 
 def write_card(folder: Path, version: str, training: dict[str, object]) -> None:
@@ -87,10 +98,10 @@ def write_card(folder: Path, version: str, training: dict[str, object]) -> None:
     (folder / "model.json").write_text(json.dumps(card, indent=1) + "\n")
 
 
-def _card(folder: Path) -> dict[str, dict[str, str]]:
+def _card(folder: Path) -> _Card:
     try:
-        card: dict[str, dict[str, str]] = json.loads((folder / "model.json").read_text())
-        card["sha256"], card["version"]
+        card = json.loads((folder / "model.json").read_text())
+        return _Card(version=str(card["version"]), sha256=dict(card["sha256"]))
     except OSError as error:
         raise WeightsError(f"weights of profile {folder.name} are not installed: model.json is missing") from error
     except (ValueError, KeyError) as error:
@@ -98,8 +109,8 @@ def _card(folder: Path) -> dict[str, dict[str, str]]:
     return card
 
 
-def _digest(card: dict[str, dict[str, str]]) -> str:
-    return hashlib.sha256("".join(card["sha256"].get(name, "") for name in _FILES).encode()).hexdigest()
+def _digest(card: _Card) -> str:
+    return hashlib.sha256("".join(card.sha256.get(name, "") for name in _FILES).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

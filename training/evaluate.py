@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
+from inference.aperture import find_aperture
+from inference.pixels import Cine, GreyMapping
 from numpy.typing import NDArray
 from PIL import Image
 
 from config.errors import NoAperture
-from inference.aperture import find_aperture
 from inference.network import FRAME_SIDE
-from inference.pixels import Cine, GreyMapping
 from inference.reconstruct import Reconstructor
 from inference.reconstruction import Mode
 from training.metrics import NINETY_PERCENT, iou, log_spectrum, mse, psnr, ssim
@@ -116,7 +116,8 @@ def _evaluate_pair(
 def _aperture(frame: Picture) -> Mask:
     """The aperture as the product finds it; where it declines, nothing is measured and the score says so."""
     try:
-        return find_aperture(frame)
+        aperture: Mask = find_aperture(frame)
+        return aperture
     except NoAperture:
         return np.zeros(frame.shape, dtype=bool)
 
@@ -126,7 +127,9 @@ def _reconstruct(cine: Cine, aperture: Mask, reconstructor: Reconstructor, mode:
     result = reconstructor.reconstruct(cine, aperture[None], "pixels", mode=mode, seed=0)
     seconds = time.perf_counter() - started
     return _Output(
-        grey=_reduce(cine.mapping.to_grey(result.stored[0])), deviation=_reduce(result.uncertainty[0]), seconds=seconds
+        grey=_reduce(cine.mapping.to_grey(result.stored[0])),
+        deviation=_reduce(result.uncertainty[0]),
+        seconds=seconds,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,10 +35,12 @@ class Batch:
 class Examples:
     """Draws training batches; the draws depend on the seed and the step alone, so that training resumes exactly."""
 
-    def __init__(self, pairs: Sequence[Pair], projections: NDArray[np.float16] | None, seed: int) -> None:
-        """projections: (n, h, w) line integrals of CT views (see training.project), or None to do without."""
+    def __init__(self, pairs: Sequence[Pair], projections: Path | None, seed: int) -> None:
+        """projections: file of (n, h, w) line integrals of CT views (see training.project), or None."""
         self._pairs = [_stack(pair, 2 * FRAME_SIDE) for pair in pairs]
-        self._projections = projections
+        self._projections: NDArray[np.float16] | None = None
+        if projections is not None:
+            self._projections = np.load(projections, mmap_mode="r")
         self._seed = seed
 
     def batch(self, step: int, size: int) -> Batch:
@@ -96,5 +99,7 @@ def _random_crop(view: NDArray[np.float32], rng: np.random.Generator) -> NDArray
     size = int(side * rng.uniform(0.7, 1.0))
     top, left = rng.integers(view.shape[0] - size + 1), rng.integers(view.shape[1] - size + 1)
     crop = torch.from_numpy(np.ascontiguousarray(view[top : top + size, left : left + size]))[None, None]
-    out: NDArray[np.float32] = F.interpolate(crop, (FRAME_SIDE, FRAME_SIDE), mode="bilinear", antialias=True)[0, 0].numpy()
+    out: NDArray[np.float32] = F.interpolate(crop, (FRAME_SIDE, FRAME_SIDE), mode="bilinear", antialias=True)[
+        0, 0
+    ].numpy()
     return out

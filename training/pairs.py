@@ -68,7 +68,9 @@ def aperture_mask(aperture: tuple[float, float, float, float], shape: tuple[int,
     left, top, right, bottom = aperture
     rows = (np.arange(shape[0]) + 0.5) / shape[0]
     columns = (np.arange(shape[1]) + 0.5) / shape[1]
-    inside: NDArray[np.bool_] = ((rows >= top) & (rows < bottom))[:, None] & ((columns >= left) & (columns < right))[None]
+    inside: NDArray[np.bool_] = ((rows >= top) & (rows < bottom))[:, None] & ((columns >= left) & (columns < right))[
+        None
+    ]
     return inside
 
 

@@ -4,16 +4,17 @@ Both read top to bottom: draw a batch, compute the loss of the paper, step, aver
 often measure on the validation pairs, keep the best, and write a checkpoint from which training resumes exactly.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from monai.losses import SSIMLoss
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -22,8 +23,9 @@ from config.errors import ConfigError, FullfieldError
 from inference.palette import RESIDUAL_SCALE, Palette, condition
 from inference.sampler import SIGMA_MAX, SIGMA_MIN, best_estimate
 from inference.vae import VAE
-from inference.weights import PALETTE_CHANNELS, VAE_CHANNELS, VAE_LATENT_CHANNELS, write_weights
+from inference.weights import PALETTE_CHANNELS, VAE_CHANNELS, VAE_LATENT_CHANNELS, write_card, write_weights
 from training.examples import Batch, Examples, pair_batch
+from training.metrics import structural_similarity
 from training.pairs import Pair
 
 #: Weight of the KL divergence, the thesis's (M_N of PyTorch-VAE).
@@ -49,14 +51,21 @@ class TrainingSettings:
     mixed_precision: str = "bf16"
 
 
-def train_vae(
-    training: Sequence[Pair], validation: Sequence[Pair], projections: object, settings: TrainingSettings, out: Path
-) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a run trains and validates on."""
+
+    training: Sequence[Pair]
+    validation: Sequence[Pair]
+    #: File of CT line integrals (n, h, w), or None to do without.
+    projections: Path | None
+
+
+def train_vae(material: Material, settings: TrainingSettings, out: Path) -> Path:
     """Train the VAE prior: squared error and structure of the estimate in the hidden region, KL of the latents.
 
     Writes `vae.safetensors` (the EMA weights with the least validation error), checkpoints and `vae.json` to `out`.
     """
-    ssim = SSIMLoss(spatial_dims=2, data_range=1.0)
 
     def loss(model: nn.Module, batch: Batch) -> Tensor:
         prior = model(batch.collimated, batch.aperture, draw=True)
@@ -65,12 +74,13 @@ def train_vae(
         log_variance = prior.log_variance.float()
         surprise = 0.5 * (log_variance + error.detach() * torch.exp(-log_variance))
         known = batch.aperture * batch.full + hidden * prior.mean.float()
-        return (
+        total: Tensor = (
             _mean_over(error, hidden)
-            + SSIM_WEIGHT * ssim(known, batch.full)
+            + SSIM_WEIGHT * (1 - structural_similarity(known[:, 0], batch.full[:, 0]).mean())
             + VARIANCE_WEIGHT * _mean_over(surprise, hidden)
             + KL_WEIGHT * prior.kl().float()
         )
+        return total
 
     @torch.no_grad()
     def validate(model: nn.Module, batch: Batch) -> float:
@@ -78,17 +88,10 @@ def train_vae(
         return float(((batch.full - mean).square() * (1 - batch.aperture)).mean())
 
     model = VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS)
-    return _train("vae", model, loss, validate, training, validation, projections, settings, out)
+    return _train("vae", model, loss, validate, material, settings, out)
 
 
-def train_palette(
-    vae: VAE,
-    training: Sequence[Pair],
-    validation: Sequence[Pair],
-    projections: object,
-    settings: TrainingSettings,
-    out: Path,
-) -> Path:
+def train_palette(vae: VAE, material: Material, settings: TrainingSettings, out: Path) -> Path:
     """Train Palette on the residual of the VAE: the weighted denoising loss of EDM (equation 8), hidden region only.
 
     Writes `palette.safetensors` (EMA weights with the least validation error of the best estimate), checkpoints
@@ -121,7 +124,22 @@ def train_palette(
         return float(torch.cat(errors).mean())
 
     model = Palette(PALETTE_CHANNELS)
-    return _train("palette", model, loss, validate, training, validation, projections, settings, out)
+    return _train("palette", model, loss, validate, material, settings, out)
+
+
+def seal(folder: Path, version: str, data: Sequence[Path]) -> None:
+    """Write `model.json` beside both networks: version, digests, the runs' settings and the data's digests."""
+    runs = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("vae", "palette")}
+    training = {
+        name: {
+            "settings": run["settings"],
+            "validation": min(row["validation"] for row in run["history"]),
+            "seconds": run["history"][-1]["seconds"],
+        }
+        for name, run in runs.items()
+    }
+    tables = {folder.name: hashlib.sha256((folder / "pairs.csv").read_bytes()).hexdigest() for folder in data}
+    write_card(folder, version, {**training, "data": tables})
 
 
 def _train(
@@ -129,18 +147,16 @@ def _train(
     model: nn.Module,
     loss_of: Callable[[nn.Module, Batch], Tensor],
     validate: Callable[[nn.Module, Batch], float],
-    training: Sequence[Pair],
-    validation: Sequence[Pair],
-    projections: object,
+    material: Material,
     settings: TrainingSettings,
     out: Path,
 ) -> Path:
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
     set_seed(settings.seed)
-    examples = Examples(training, projections, settings.seed)  # type: ignore[arg-type]
-    held_out = pair_batch(validation).to(accelerator.device)
+    examples = Examples(material.training, material.projections, settings.seed)
+    held_out = pair_batch(material.validation).to(accelerator.device)
     model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))  # type: ignore[no-untyped-call]
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
     )
@@ -148,14 +164,23 @@ def _train(
     trained, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
     accelerator.register_for_checkpointing(average)
     history = _resume(accelerator, name, settings, out)
-    best, running, started = min((row["validation"] for row in history), default=float("inf")), 0.0, time.monotonic()
-    first = history[-1]["step"] if history else 0
-    with _progress() as progress:
+    best, running, started = (
+        min((row["validation"] for row in history), default=float("inf")),
+        0.0,
+        time.monotonic(),
+    )
+    first = int(history[-1]["step"]) if history else 0
+    with _progress() as progress, ThreadPoolExecutor(1) as ahead:
         task = progress.add_task(f"training {name}", total=settings.steps, completed=first, note="")
+        upcoming = ahead.submit(examples.batch, first, settings.batch)
         for step in range(first, settings.steps):
-            loss = loss_of(trained, examples.batch(step, settings.batch).to(accelerator.device))
+            batch = upcoming.result().to(accelerator.device)
+            upcoming = ahead.submit(examples.batch, step + 1, settings.batch)
+            loss = loss_of(trained, batch)
             if not torch.isfinite(loss):
-                raise FullfieldError(f"training {name} stopped at step {step}: the loss is not finite; the best weights so far are kept")
+                raise FullfieldError(
+                    f"training {name} stopped at step {step}: the loss is not finite; the best weights so far are kept"
+                )
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -166,7 +191,12 @@ def _train(
             progress.update(task, advance=1, note=f"loss {running:.4f}, best {best:.5f}")
             if (step + 1) % settings.validate_every == 0 or step + 1 == settings.steps:
                 error = validate(average.module.eval(), held_out)
-                row = {"step": step + 1, "loss": running, "validation": error, "seconds": time.monotonic() - started}
+                row = {
+                    "step": step + 1,
+                    "loss": running,
+                    "validation": error,
+                    "seconds": time.monotonic() - started,
+                }
                 history.append(row)
                 progress.console.print(f"{name} {step + 1}: loss {running:.4f}, validation error {error:.5f}")
                 accelerator.save_state(str(out / f"{name}-checkpoint"))
@@ -208,7 +238,7 @@ def _mean_over(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def _chunks(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
-    return list(zip(*(tensor.split(8) for tensor in tensors), strict=True))
+    return list(zip(*(torch.split(tensor, 8) for tensor in tensors), strict=True))
 
 
 def _progress() -> Progress:

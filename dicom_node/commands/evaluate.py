@@ -1,0 +1,47 @@
+"""`fullfield evaluate`: score a profile on a paired data set."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def evaluate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A paired data set: full/, collimated/ and pairs.csv.")],
+    profile: Annotated[str, typer.Option(help="The model profile to score.")] = "fullfield",
+    split: Annotated[str | None, typer.Option(help="Only this split of pairs.csv, such as val.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
+    """Score a profile: error, structure, sharpness and the truth of its intervals.
+
+    Example: fullfield evaluate data/pairs --split val --json
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from inference.reconstruct import Reconstructor
+    from training.evaluate import evaluate as score
+    from training.pairs import read_pairs
+
+    pairs = read_pairs(folder, split)
+    reconstructor = Reconstructor.load(profile, device)
+    console = Console(stderr=True)
+    figures = score(pairs, reconstructor, lambda items: track(items, "Evaluating", console=console))
+    typer.echo(json.dumps(figures, indent=1) if as_json else _table(figures))
+
+
+def _table(figures: dict[str, Any]) -> str:
+    lines = [f"{figures['count']} pairs; LPIPS needs the Models Genesis encoder, which is not installed"]
+    for mode in figures["thesis"]:
+        thesis, generated = figures["thesis"][mode], figures["generated"][mode]
+        lines.append(
+            f"{mode:7} thesis MSE {thesis['mse']['mean']:.4f}  SSIM {thesis['ssim']['mean']:.4f}   "
+            f"generated MSE {generated['mse']:.4f}  SSIM {generated['ssim']:.4f}  PSNR {generated['psnr']:.2f} dB   "
+            f"spectrum {figures['spectrum'][mode]:.3f}   {figures['seconds_per_frame'][mode]:.3f} s a frame"
+        )
+    aperture = figures["aperture_iou"]
+    lines.append(f"aperture IoU mean {aperture['mean']:.4f}, worst {aperture['min']:.4f}")
+    lines.append(f"90 % intervals cover {figures['coverage90']:.1%}, mean width {figures['interval_width90']:.3f}")
+    return "\n".join(lines)
