@@ -147,8 +147,8 @@ class Route(_Table):
     complete: Complete = Field(
         default="multiframe",
         description="When a series is complete and a job begins. `multiframe`: each multi-frame object at "
-        "once, single frames when their series was quiet for `quiet_seconds`; `association`: when the sender "
-        "releases the association; `quiet`: when nothing of the series came for `quiet_seconds`.",
+        "once, single frames when their series was quiet for `quiet_seconds`; `association`: when the "
+        "association that brought it ends; `quiet`: when nothing of the series came for `quiet_seconds`.",
     )
     quiet_seconds: float = Field(
         default=10.0,

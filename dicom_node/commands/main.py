@@ -1,0 +1,90 @@
+"""The command line: which commands there are, and how a mistake is told.
+
+A command's file imports nothing heavy at its top, so that `--help` is quick; what the work needs is imported
+where the work begins.
+"""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from config.errors import FullfieldError
+from dicom_node.commands import jobs, routes
+from dicom_node.commands.evaluate import evaluate
+
+app = typer.Typer(
+    name="fullfield",
+    add_completion=False,
+    rich_markup_mode=None,
+    # A traceback with values would print patient data.
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"fullfield {version('fullfield')}")
+        raise typer.Exit
+
+
+@app.callback()
+def fullfield(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """A DICOM node that reconstructs the field of view a collimator hid, and says which pixels it made.
+
+    Not a medical device. `fullfield COMMAND --help` explains a command.
+    """
+
+
+app.command()(evaluate)
+app.add_typer(routes.app, name="routes")
+
+
+def main() -> None:
+    """Run the command that the process was started with, and exit with its status."""
+    if not sys.warnoptions:
+        # Libraries warn about values in headers; those are patient data and nothing a user could mend.
+        warnings.simplefilter("ignore")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; its exit status: 0, 1 for a failure, 2 for arguments that are wrong.
+
+    What a person can mend becomes a line on standard error; a traceback means a fault of ours.
+    """
+    try:
+        status = app(list(arguments) or ["--help"], prog_name="fullfield", standalone_mode=False)
+    except FullfieldError as error:
+        return _complain(str(error), status=1)
+    except typer.TyperException as error:
+        return _complain(_usage(error), status=error.exit_code)
+    except typer.Abort:
+        return _complain("cancelled.", status=1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _complain(f"{error.filename}: {error.strerror}.", status=1)
+    return status if isinstance(status, int) else 0
+
+
+def _usage(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "fullfield"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return f"{message}. See `{command} --help`."
+
+
+def _complain(message: str, *, status: int) -> int:
+    for line in message.splitlines():
+        typer.echo(f"fullfield: {line}", err=True)
+    return status

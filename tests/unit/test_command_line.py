@@ -1,0 +1,123 @@
+"""The command line as a whole: quick help, clear lines for mistakes, an example for every command."""
+
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from config.errors import ConfigError, PeerUnavailable
+from dicom_node.commands import main as command_line
+from dicom_node.commands.main import app, run
+
+HEAVY = {"torch", "numpy", "monai", "highdicom", "pydicom", "pynetdicom", "sqlalchemy", "alembic", "pydantic"}
+
+
+def all_commands():
+    def below(command, path):
+        children = getattr(command, "commands", {})
+        if not children:
+            yield " ".join(path), command
+        for name, child in children.items():
+            yield from below(child, [*path, name])
+
+    return dict(below(typer.main.get_command(app), []))
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """A command line with one command more, which raises what it is given."""
+
+    def fails_with(error):
+        commands = typer.Typer(rich_markup_mode=None)
+
+        @commands.callback()
+        def callback(): ...
+
+        @commands.command()
+        def work():
+            raise error
+
+        monkeypatch.setattr(command_line, "app", commands)
+
+    return fails_with
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys\n"
+        "from dicom_node.commands.main import run\n"
+        "assert run(['--help']) == 0\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stderr == "[]\n"
+    assert "Commands:" in ran.stdout
+
+
+def test_without_arguments_help_is_shown(capsys):
+    assert run([]) == 0
+    assert "Commands:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "command"), all_commands().items())
+def test_every_command_has_help_with_an_example(name, command, capsys):
+    assert run([*name.split(), "--help"]) == 0
+    assert f"fullfield {name}" in capsys.readouterr().out
+    assert f"Example: fullfield {name}" in (command.help or "")
+    assert all(parameter.help for parameter in command.params if parameter.name != "help")
+
+
+def test_version_is_told(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("fullfield ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["nonsense"], "No such command 'nonsense'. See `fullfield --help`."),
+        (["routes"], "Missing command. See `fullfield routes --help`."),
+        (["routes", "test"], "Missing argument 'FILE'. See `fullfield routes test --help`."),
+        (["routes", "check", "--port", "1"], "No such option: --port. See `fullfield routes check --help`."),
+    ],
+)
+def test_wrong_usage_gets_one_line_and_status_2(arguments, line, capsys):
+    assert run(arguments) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", f"fullfield: {line}\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [
+        (PeerUnavailable("PACS does not answer."), ["fullfield: PACS does not answer."]),
+        (ConfigError("First.\nSecond."), ["fullfield: First.", "fullfield: Second."]),
+        (
+            FileNotFoundError(2, "No such file or directory", "a.dcm"),
+            ["fullfield: a.dcm: No such file or directory."],
+        ),
+        (typer.Abort(), ["fullfield: cancelled."]),
+    ],
+)
+def test_what_a_person_can_mend_is_told_without_a_traceback(failing, capsys, error, lines):
+    failing(error)
+    assert run(["work"]) == 1
+    told = capsys.readouterr()
+    assert (told.out, told.err.splitlines()) == ("", lines)
+
+
+def test_a_fault_of_ours_keeps_its_traceback(failing):
+    failing(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        run(["work"])
+
+
+def test_a_command_may_choose_its_status(failing):
+    failing(typer.Exit(3))
+    assert run(["work"]) == 3
+
+
+def test_an_interrupt_ends_with_the_status_of_one(failing):
+    failing(KeyboardInterrupt())
+    assert run(["work"]) == 130
