@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from config.errors import UnsupportedImage
 from config.mark import Mark
 from dicom_node.objects.secondary_capture import secondary_captures
+from dicom_node.workflow.routing import facts
 from inference.aperture import find_apertures
 from inference.pixels import read_cine
 from inference.reconstruction import Mode
@@ -33,6 +34,9 @@ def results_of(
     progress: told the share of the frames done, in (0, 1].
     Raises UnsupportedImage or NoAperture, with a sentence for people, for what is not reconstructed.
     """
+    barred = facts(source, "", "").barred
+    if barred is not None:
+        raise UnsupportedImage(f"{barred[:1].upper()}{barred[1:]}.")
     seed = seed_of(source) if seed is None else seed
     cine = read_cine(source)
     apertures, aperture_source = find_apertures(source, cine)
