@@ -91,9 +91,7 @@ def append(tx: Session, entry: AuditEntry) -> AuditRow:
     return row
 
 
-def trail(
-    tx: Session, *, study: str | None = None, job: int | None = None, limit: int | None = None
-) -> list[AuditRow]:
+def trail(tx: Session, *, study: str | None = None, job: int | None = None, limit: int | None = None) -> list[AuditRow]:
     """Rows of a study, of a job, or all, oldest first; with a limit the newest so many of them."""
     _chain(tx)
     query = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)

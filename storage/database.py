@@ -109,9 +109,7 @@ def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError as error:
-        raise ConfigError(
-            "The database's address is none; sqlite:///var/fullfield.db would be one."
-        ) from error
+        raise ConfigError("The database's address is none; sqlite:///var/fullfield.db would be one.") from error
     backend = parsed.get_backend_name()
     if backend not in ("sqlite", "postgresql"):
         raise ConfigError(f"The database is to be sqlite or postgresql, not {backend}.")

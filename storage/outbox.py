@@ -80,9 +80,7 @@ def acknowledge(tx: Session, delivery_id: int, *, status: int) -> Delivery:
     return delivery
 
 
-def postpone(
-    tx: Session, delivery_id: int, *, reason: str, status: int | None, wait_seconds: float
-) -> Delivery:
+def postpone(tx: Session, delivery_id: int, *, reason: str, status: int | None, wait_seconds: float) -> Delivery:
     """Try again after a wait; a delivery that is no longer waiting stays as it is.
 
     status: what the destination answered (PS3.7 C), or None if it did not.
@@ -112,9 +110,7 @@ def outstanding(tx: Session, job_id: int) -> dict[DeliveryState, int]:
     return {state: counted.get(state, 0) for state in DeliveryState}
 
 
-def _give_up(
-    tx: Session, delivery_id: int, state: DeliveryState, reason: str, status: int | None
-) -> Delivery:
+def _give_up(tx: Session, delivery_id: int, state: DeliveryState, reason: str, status: int | None) -> Delivery:
     delivery = _locked(tx, delivery_id)
     if delivery.state == DeliveryState.WAITING:
         _settle(delivery, state, reason=reason, status=status)

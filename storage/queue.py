@@ -261,10 +261,6 @@ def _locked(tx: Session, job_id: int) -> Job:
 
 def _held(tx: Session, lease: Lease) -> Job:
     job = tx.get(Job, lease.job_id, with_for_update=True, populate_existing=True)
-    if (
-        job is None
-        or job.state != JobState.RUNNING
-        or (job.lease_token, job.lease_owner) != (lease.token, lease.owner)
-    ):
+    if job is None or job.state != JobState.RUNNING or (job.lease_token, job.lease_owner) != (lease.token, lease.owner):
         raise LeaseLost(f"Job {lease.job_id} is no longer {lease.owner}'s.")
     return job

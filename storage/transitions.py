@@ -33,9 +33,7 @@ class ForbiddenTransition(FullfieldError, ValueError):
 #: From each state, the states that may follow.
 ALLOWED: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED}),
-    JobState.RUNNING: frozenset(
-        {JobState.QUEUED, JobState.RECONSTRUCTED, JobState.DECLINED, JobState.FAILED}
-    ),
+    JobState.RUNNING: frozenset({JobState.QUEUED, JobState.RECONSTRUCTED, JobState.DECLINED, JobState.FAILED}),
     JobState.RECONSTRUCTED: frozenset({JobState.DELIVERING, JobState.FAILED}),
     JobState.DELIVERING: frozenset({JobState.DELIVERED, JobState.FAILED}),
     JobState.DELIVERED: frozenset({JobState.COMMITTED}),

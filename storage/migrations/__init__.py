@@ -29,9 +29,7 @@ def check(connection: Connection) -> str:
     """The revision of the schema; ConfigError unless it is the newest that this version knows."""
     revision = _known_revision(connection)
     if revision is None or revision != ScriptDirectory.from_config(_alembic()).get_current_head():
-        raise ConfigError(
-            "The database has an older schema than this version needs: start `fullfield node` once."
-        )
+        raise ConfigError("The database has an older schema than this version needs: start `fullfield node` once.")
     return revision
 
 

@@ -57,8 +57,7 @@ def test_migrating_again_changes_nothing(database: Database) -> None:
 def test_processes_that_start_together_migrate_once(database_url: str) -> None:
     program = "import sys; from storage.database import Database; Database(sys.argv[1]).migrate()"
     processes = [
-        subprocess.Popen([sys.executable, "-c", program, database_url], stderr=subprocess.PIPE)
-        for _ in range(4)
+        subprocess.Popen([sys.executable, "-c", program, database_url], stderr=subprocess.PIPE) for _ in range(4)
     ]
     for process in processes:
         _, error = process.communicate(timeout=60)

@@ -92,9 +92,7 @@ def test_a_postponed_delivery_is_tried_again_when_its_wait_is_over(database: Dat
 
 
 @pytest.mark.parametrize(("give_up", "state"), [(refuse, "refused"), (abandon, "abandoned")])
-def test_a_delivery_given_up_keeps_its_reason_and_is_not_tried_again(
-    database: Database, give_up, state: str
-) -> None:
+def test_a_delivery_given_up_keeps_its_reason_and_is_not_tried_again(database: Database, give_up, state: str) -> None:
     with database.transaction() as tx:
         result(tx, queued(tx))
         delivery = give_up(tx, take(tx).id, reason="no such SOP class", status=0x0122)

@@ -93,9 +93,7 @@ def test_writers_of_the_same_file_at_once_do_not_disturb_each_other(store: Objec
     assert kept(store) == [store.path(DIGEST)]
 
 
-def test_all_that_leads_to_a_file_is_on_disk_before_it_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_that_leads_to_a_file_is_on_disk_before_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[tuple[Path, bool]] = []
     fsync = os.fsync
     root = tmp_path / "new" / "store"
@@ -203,9 +201,7 @@ def test_a_process_killed_while_it_writes_leaves_no_half_object(store: ObjectSto
                     print("writing", flush=True)
         ObjectStore(Path(sys.argv[1])).write(chunks())
     """
-    with subprocess.Popen(
-        [sys.executable, "-c", program, store.incoming.parent], stdout=subprocess.PIPE
-    ) as writer:
+    with subprocess.Popen([sys.executable, "-c", program, store.incoming.parent], stdout=subprocess.PIPE) as writer:
         assert writer.stdout.readline() == b"writing\n"
         writer.kill()
     assert kept(store) == []
