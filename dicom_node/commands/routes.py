@@ -61,9 +61,7 @@ def test(
     ] = None,
     routes: Annotated[
         Path | None,
-        typer.Option(
-            "--routes", metavar="FILE", help="Routes file; without it the one that the settings name."
-        ),
+        typer.Option("--routes", metavar="FILE", help="Routes file; without it the one that the settings name."),
     ] = None,
     settings: SettingsFile = None,
 ) -> None:
@@ -84,9 +82,7 @@ def _verdict(table: "RouteTable", header: "Dataset", calling_ae: str, called_ae:
     from dicom_node.workflow.routing import choose
 
     decision = choose(table, header, calling_ae, called_ae)
-    who = (
-        f"Sent by {calling_ae} to {called_ae}" if calling_ae else f"Sent to {called_ae} by an unnamed sender"
-    )
+    who = f"Sent by {calling_ae} to {called_ae}" if calling_ae else f"Sent to {called_ae} by an unnamed sender"
     if decision.route is None:
         lines = [f"{who}, no route takes it: it is kept and goes no further."]
     else:
@@ -98,7 +94,7 @@ def _verdict(table: "RouteTable", header: "Dataset", calling_ae: str, called_ae:
 
 def _header(file: Path) -> "Dataset":
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
+    from pydicom.errors import BytesLengthException, InvalidDicomError
 
     from config.errors import UnsupportedImage
 
@@ -106,7 +102,14 @@ def _header(file: Path) -> "Dataset":
         header = dcmread(file, stop_before_pixels=True)
     except InvalidDicomError as error:
         raise UnsupportedImage(f"{file}: is not a DICOM file.") from error
-    except (EOFError, ValueError, LookupError, NotImplementedError, struct.error) as error:
+    except (
+        BytesLengthException,
+        EOFError,
+        LookupError,
+        NotImplementedError,
+        ValueError,
+        struct.error,
+    ) as error:
         raise UnsupportedImage(f"{file}: is a damaged DICOM file.") from error
     if "SOPClassUID" not in header:
         raise UnsupportedImage(f"{file}: is no DICOM object, or a damaged one.")

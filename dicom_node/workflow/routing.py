@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 
 from config.routes import Route, RouteTable, Rule, fits_name, load_routes
@@ -127,7 +128,7 @@ def _texts(header: Dataset, keyword: str) -> list[str] | None:
     """The values of an attribute as text, empty ones left out; None when they cannot be read."""
     try:
         value = header[keyword].value if keyword in header else None
-    except (ValueError, TypeError, ArithmeticError, LookupError, NotImplementedError):
+    except (ValueError, TypeError, ArithmeticError, LookupError, NotImplementedError, BytesLengthException):
         # pydicom converts on access and so meets a malformed value only here.
         return None
     values = value if isinstance(value, MultiValue | list | tuple) else [value]

@@ -1,0 +1,93 @@
+# The habits of the project; `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+# Where the CPU build of torch comes from. On a machine with a GPU: make demo TORCH_INDEX=https://pypi.org/simple
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+# What the tests talk to: commands, and the Debian packages that bring them.
+PEERS := storescu:dcmtk dciodvfy:dicom3tools Orthanc:orthanc pg_ctlcluster:postgresql
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: demo
+demo: $(INSTALLED) ## Reconstruct the bundled sample over real DICOM networking, show where the results lie
+	$(BIN)/fullfield demo
+
+.PHONY: run
+run: $(INSTALLED) ## The demo's node and archive, left running until Ctrl-C
+	$(BIN)/fullfield demo --stay
+
+.PHONY: test
+test: $(INSTALLED) peers ## Run the tests, but for those that take minutes
+	$(BIN)/pytest
+
+.PHONY: test-long
+test-long: $(INSTALLED) peers ## Run the tests that take minutes
+	$(BIN)/pytest -m long
+
+.PHONY: lint
+lint: $(INSTALLED) ## Check style, types, and which room imports which
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: fix
+fix: $(INSTALLED) ## Mend what lint can mend by itself
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: bench
+bench: $(INSTALLED) ## Measure speed and memory
+	for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python "$$benchmark"; done
+
+.PHONY: docs
+docs: $(INSTALLED) ## Make docs/reference from the code
+	$(BIN)/python -m dicom_node.commands.reference docs/reference
+
+# ---- The environment, the same for every target ----
+
+# Installs Debian packages, or says in one line what to install.
+define install_packages
+if ! command -v apt-get >/dev/null; then echo "Please install what Debian calls: $(1)" >&2; exit 1; fi; \
+if [ "$$(id -u)" = 0 ]; then as_root=; \
+elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then as_root=sudo; \
+else echo "Please run first: sudo apt-get install $(1)" >&2; exit 1; fi; \
+echo "Installing Debian packages: $(1)"; \
+$$as_root apt-get update -qq; \
+$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null
+endef
+
+# One line that shows what pip is at; its last line stays.
+define with_progress
+awk '/^(Collecting|Downloading|Processing|Installing|Successfully)/ \
+{ printf "\r\033[K  %3d %.70s", ++n, $$0; fflush() } END { print "" }'
+endef
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@if ! $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(call install_packages,python3-venv); fi
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	@echo "Installing torch into .venv"
+	@index=$$($(PYTHON) -c "import urllib.request as r; r.urlopen('$(TORCH_INDEX)/torch/', timeout=5)" \
+		2>/dev/null && echo "--extra-index-url $(TORCH_INDEX)" || true); \
+	$(BIN)/python -m pip install -c constraints.txt --disable-pip-version-check --progress-bar off \
+		$$index torch==$$(sed -n 's/^torch==//p' constraints.txt) | $(with_progress)
+	@echo "Installing fullfield and what it needs into .venv"
+	@$(BIN)/python -m pip install -c constraints.txt --disable-pip-version-check --progress-bar off \
+		-e '.[test]' | $(with_progress)
+	@touch $@
+
+.PHONY: peers
+peers:
+	@missing=; PATH="$$PATH:/usr/sbin"; for peer in $(PEERS); do \
+		command -v "$${peer%%:*}" >/dev/null || missing="$$missing $${peer##*:}"; \
+	done; \
+	if [ -n "$$missing" ]; then $(call install_packages,$$missing); fi
