@@ -14,6 +14,7 @@ import typer
 from config.errors import FullfieldError
 from dicom_node.commands import jobs, routes
 from dicom_node.commands.audit import audit
+from dicom_node.commands.doctor import doctor
 from dicom_node.commands.evaluate import evaluate
 from dicom_node.commands.reconstruct import reconstruct
 from dicom_node.commands.send import send
@@ -51,6 +52,7 @@ def fullfield(
 app.command()(reconstruct)
 app.command()(send)
 app.command()(audit)
+app.command()(doctor)
 app.command()(evaluate)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(routes.app, name="routes")
