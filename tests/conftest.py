@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for."""
 
+from tests.commands import fullfield
 from tests.databases import database, database_url, postgresql_server, postgresql_url, sqlite_url
 from tests.disks import small_disk
 from tests.weights import models, reconstructor
@@ -7,6 +8,7 @@ from tests.weights import models, reconstructor
 __all__ = [
     "database",
     "database_url",
+    "fullfield",
     "models",
     "postgresql_server",
     "postgresql_url",
