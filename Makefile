@@ -47,7 +47,7 @@ fix: $(INSTALLED) ## Mend what lint can mend by itself
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure speed and memory
-	for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python "$$benchmark"; done
+	@shopt -s nullglob; for benchmark in benchmarks/[!_]*.py; do echo "== $$benchmark"; $(BIN)/python "$$benchmark"; done
 
 .PHONY: docs
 docs: $(INSTALLED) ## Make docs/reference from the code

@@ -12,12 +12,14 @@ from typing import Annotated
 import typer
 
 from config.errors import FullfieldError
-from dicom_node.commands import jobs, routes
+from dicom_node.commands import jobs, routes, train
 from dicom_node.commands.audit import audit
 from dicom_node.commands.doctor import doctor
 from dicom_node.commands.evaluate import evaluate
+from dicom_node.commands.node import node
 from dicom_node.commands.reconstruct import reconstruct
 from dicom_node.commands.send import send
+from dicom_node.commands.worker import worker
 
 app = typer.Typer(
     name="fullfield",
@@ -49,13 +51,16 @@ def fullfield(
     """
 
 
+app.command()(node)
+app.command()(worker)
 app.command()(reconstruct)
+app.command()(evaluate)
+app.add_typer(train.app, name="train")
 app.command()(send)
+app.add_typer(routes.app, name="routes")
+app.add_typer(jobs.app, name="jobs")
 app.command()(audit)
 app.command()(doctor)
-app.command()(evaluate)
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(routes.app, name="routes")
 
 
 def main() -> None:

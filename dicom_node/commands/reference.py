@@ -91,9 +91,7 @@ def _tables(model: type[BaseModel], path: str) -> Iterator[str]:
     """The keys of a table of the file, then the tables in it."""
     plain = {name: field for name, field in model.model_fields.items() if _inner_model(field) is None}
     if plain:
-        rows = [
-            _row(f"`{name}`", _allowed(field), _default(field), _text(field)) for name, field in plain.items()
-        ]
+        rows = [_row(f"`{name}`", _allowed(field), _default(field), _text(field)) for name, field in plain.items()]
         yield "\n".join([_row("key", "value", "default", "meaning"), _row("---", "---", "---", "---"), *rows])
     for name, field in model.model_fields.items():
         inner = _inner_model(field)
@@ -154,9 +152,7 @@ def _kind(annotation: Any) -> str:
         if "number" in kinds:
             kinds.pop("whole number", None)
         return " or ".join(kinds)
-    return {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}[
-        annotation
-    ]
+    return {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}[annotation]
 
 
 def _default(field: FieldInfo) -> str:
@@ -210,7 +206,7 @@ def _usage(context: Any) -> str:
     words = [context.command_path]
     for parameter in context.command.params:
         if parameter.param_type_name == "argument":
-            name = _argument(parameter) + ("..." if parameter.nargs == -1 else "")
+            name = _argument(parameter).removesuffix("...") + ("..." if parameter.nargs == -1 else "")
             words.append(name if parameter.required else f"[{name}]")
     return " ".join([*words, "[OPTIONS]"])
 
@@ -235,7 +231,7 @@ def _parameters(context: Any) -> str:
 def _written(parameter: Any, context: Any) -> str:
     value = parameter.metavar or parameter.display_type(context)
     if parameter.param_type_name == "argument":
-        return f"`{_argument(parameter)}`"
+        return f"`{_argument(parameter).removesuffix('...')}`"
     names = "`, `".join([*parameter.opts, *parameter.secondary_opts])
     return f"`{names}`" if parameter.is_flag else f"`{names} {value}`"
 
