@@ -1,186 +1,186 @@
-"""From a DICOM image to stored values and grey levels, and back for generated pixels.
+"""Pixel data to arrays: every check comes before the memory is taken that the header asks for."""
 
-Stored values are kept as they are; a `GreyMapping` says what they look like (PS3.4 N.2: modality LUT, VOI LUT,
-polarity), as a frame in [-1, 1].
-"""
-
-import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
-from pydicom.encaps import generate_fragmented_frames, parse_basic_offsets
-from pydicom.pixels import iter_pixels
-from pydicom.uid import UID, XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage
+from pydicom import Dataset
+from pydicom.encaps import generate_fragments
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import UID
 
 from config.errors import UnsupportedImage
+from inference.grey_mapping import GreyMapping, grey_mapping
 
-#: Largest picture side and frame count of one object; a header beyond them is taken for damage.
-MAX_SIDE, MAX_FRAMES = 8192, 20_000
+__all__ = ["Cine", "GreyMapping", "read_cine"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class GreyMapping:
-    """A straight line between stored values and grey levels.
-
-    The stored value `low` is grey -1 and `high` is grey 1; `low` > `high` where low values are shown white.
-    `smallest` and `largest` are the values that the stored bits can hold.
-    """
-
-    low: float
-    high: float
-    smallest: int
-    largest: int
-
-    @classmethod
-    def full_range(cls, *, bits_stored: int, signed: bool = False) -> "GreyMapping":
-        """The whole range of the stored bits, rising."""
-        smallest = -(2 ** (bits_stored - 1)) if signed else 0
-        largest = smallest + 2**bits_stored - 1
-        return cls(low=smallest, high=largest, smallest=smallest, largest=largest)
-
-    def to_grey(self, stored: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Stored values of any shape as grey levels, clipped to [-1, 1]; bits beyond BitsStored do not count."""
-        span = self.largest - self.smallest + 1
-        value = (stored.astype(np.int32) - self.smallest) % span + self.smallest
-        grey = (value - np.float32(self.low)) * np.float32(2 / (self.high - self.low)) - 1
-        return np.clip(grey, -1, 1, dtype=np.float32)
-
-    def to_stored(self, grey: NDArray[np.float32], dtype: np.dtype[np.integer]) -> NDArray[np.integer]:
-        """Grey levels in [-1, 1] as the nearest values that the stored bits can hold."""
-        value = np.float32(self.low) + (grey + 1) * np.float32((self.high - self.low) / 2)
-        return np.clip(np.rint(value), self.smallest, self.largest).astype(dtype)
+#: Rows and columns below which there is no picture to speak of.
+SMALLEST_SIDE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cine:
-    """The frames of one image as stored, and what they look like.
+    """Decoded pixels, and what their values mean.
 
-    stored: (n, h, w) integers in the type that BitsAllocated and PixelRepresentation name.
+    stored: (n, h, w) integers as they are in the object, unused high bits included.
     """
 
     stored: NDArray[np.integer]
     mapping: GreyMapping
 
 
-def read_cine(source: Dataset) -> Cine:
-    """Decode a monochrome image of any number of frames. Raises UnsupportedImage with the reason.
+def read_cine(dataset: Dataset) -> Cine:
+    """Decode a grey single-frame or multi-frame image (PS3.3 C.7.6.3), compressed or not.
 
-    The header is held against the pixel data's real size before memory is taken for it.
+    Raises UnsupportedImage, with a sentence that says what is wrong and who can mend it.
     """
-    frames, rows, columns = _check_header(source)
-    _check_pixel_data(source, frames, rows, columns)
-    signed = bool(source.PixelRepresentation)
-    stored = np.empty((frames, rows, columns), np.dtype(f"{'i' if signed else 'u'}{source.BitsAllocated // 8}"))
-    done = 0
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for frame in iter_pixels(source, raw=True):
-                stored[done] = frame
-                done += 1
-    except Exception as error:  # the decoders' own exceptions are of many kinds
+    _check_header(dataset)
+    syntax = _transfer_syntax(dataset)
+    frames = _frame_count(dataset)
+    if syntax.is_encapsulated:
+        _check_fragments(dataset, frames)
+    else:
+        _check_length(dataset, frames)
+    mapping = grey_mapping(dataset)
+    return Cine(stored=_decode(dataset, syntax, frames, mapping.dtype), mapping=mapping)
+
+
+def _check_header(dataset: Dataset) -> None:
+    """Refuse what is no grey integer picture of 8 to 16 bits (PS3.3 C.7.6.3.1)."""
+    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+        raise UnsupportedImage("The pixel data are floating point; only integer pixels are reconstructed.")
+    if not dataset.get("PixelData"):
+        raise UnsupportedImage("The object has no pixel data; the sender must send the image itself.")
+    photometric = dataset.get("PhotometricInterpretation")
+    if _integer(dataset, "SamplesPerPixel", default=1) != 1:
+        raise UnsupportedImage("The image is in color; only grey images are reconstructed.")
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise UnsupportedImage(
-            f"Frame {done + 1} of the pixel data cannot be decoded; send the image again or check its source."
-        ) from error
-    if done != frames:
-        raise UnsupportedImage(f"The header claims {frames} frames, but the pixel data hold {done}.")
-    return Cine(stored=stored, mapping=_mapping(source))
-
-
-def _check_header(source: Dataset) -> tuple[int, int, int]:
-    """Frames, rows and columns of a picture that can be reconstructed."""
-    for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel"):
-        if source.get(keyword) is None:
-            raise UnsupportedImage(f"{keyword} is missing: not an image.")
-    if "PixelData" not in source or not source["PixelData"].value:
-        raise UnsupportedImage("The object has no pixel data.")
-    if source.SamplesPerPixel != 1 or source.get("PhotometricInterpretation") not in ("MONOCHROME1", "MONOCHROME2"):
-        kind = source.get("PhotometricInterpretation", "of unknown kind")
-        raise UnsupportedImage(f"Only grey images are reconstructed; this one is {kind}.")
-    allocated, stored = int(source.BitsAllocated), int(source.BitsStored)
-    if allocated not in (8, 16) or not 8 <= stored <= allocated:
-        raise UnsupportedImage(f"{stored} bits stored in {allocated} are not supported; 8 to 16 in 8 or 16 are.")
-    if int(source.get("HighBit", stored - 1)) != stored - 1:
-        raise UnsupportedImage(f"High Bit {source.HighBit} does not go with {stored} bits stored.")
-    try:
-        frames = int(source.get("NumberOfFrames") or 1)
-    except (TypeError, ValueError):
-        raise UnsupportedImage("Number of Frames is not a number.") from None
-    rows, columns = int(source.Rows), int(source.Columns)
-    if not (16 <= rows <= MAX_SIDE and 16 <= columns <= MAX_SIDE):
-        raise UnsupportedImage(f"A picture of {columns} x {rows} pixels is not supported; 16 to {MAX_SIDE} a side are.")
-    if not 1 <= frames <= MAX_FRAMES:
-        raise UnsupportedImage(f"The header claims {frames} frames; 1 to {MAX_FRAMES} are supported.")
-    return frames, rows, columns
-
-
-def _check_pixel_data(source: Dataset, frames: int, rows: int, columns: int) -> None:
-    """Hold what the header claims against what is there."""
-    syntax = getattr(getattr(source, "file_meta", None), "TransferSyntaxUID", None)
-    if syntax is None:
-        raise UnsupportedImage("The transfer syntax is not stated.")
-    syntax, data = UID(syntax), source.PixelData
-    if not syntax.is_compressed or not syntax.is_encapsulated:
-        claimed = frames * rows * columns * int(source.BitsAllocated) // 8
-        if len(data) < claimed:
-            raise UnsupportedImage(f"The pixel data are cut short: {len(data)} bytes where the header claims {claimed}.")
-        return
-    try:
-        parse_basic_offsets(data)
-        # Each frame has at least one fragment; counting stops as soon as there are enough.
-        found = sum(1 for _ in zip(range(frames), generate_fragmented_frames(data, number_of_frames=frames), strict=False))
-    except Exception as error:  # pydicom raises several kinds for damaged encapsulation
+            f"The photometric interpretation is {photometric or 'missing'}; "
+            "only MONOCHROME1 and MONOCHROME2 are reconstructed."
+        )
+    rows, columns = _integer(dataset, "Rows"), _integer(dataset, "Columns")
+    if rows < SMALLEST_SIDE or columns < SMALLEST_SIDE:
+        raise UnsupportedImage(f"A picture of {columns} x {rows} pixels is not supported; {SMALLEST_SIDE} a side are.")
+    allocated, stored = _integer(dataset, "BitsAllocated"), _integer(dataset, "BitsStored")
+    high = _integer(dataset, "HighBit", default=stored - 1)
+    if allocated not in (8, 16) or not 8 <= stored <= allocated or high != stored - 1:
         raise UnsupportedImage(
-            f"The pixel data do not hold the {frames} frames that the header claims, or are cut short."
+            f"Pixels of {stored} bits in {allocated} up to bit {high} are not supported; "
+            "8 to 16 bits from the lowest bit up are."
+        )
+    if _integer(dataset, "PixelRepresentation") not in (0, 1):
+        raise UnsupportedImage("Pixel Representation is neither 0 nor 1; the modality's vendor mends its header.")
+
+
+def _transfer_syntax(dataset: Dataset) -> UID:
+    """The transfer syntax, if pixels can be decoded from it here."""
+    meta = getattr(dataset, "file_meta", None)
+    syntax = meta.get("TransferSyntaxUID") if meta is not None else None
+    if not syntax:
+        raise UnsupportedImage("The object does not say its transfer syntax; the sender must write it in the header.")
+    try:
+        decoder = get_decoder(UID(syntax))
+    except NotImplementedError as error:
+        raise UnsupportedImage(
+            f"Pixel data in {UID(syntax).name} cannot be decoded; let the modality send another transfer syntax."
         ) from error
-    if found < frames:
-        raise UnsupportedImage(f"The header claims {frames} frames, but the pixel data hold {found}.")
+    if not decoder.is_available:
+        raise UnsupportedImage(
+            f"No decoder for {UID(syntax).name} is installed; the administrator installs pylibjpeg's plugins."
+        )
+    return UID(syntax)
 
 
-def _mapping(source: Dataset) -> GreyMapping:
-    """The line through modality LUT, first VOI window and polarity (PS3.3 C.11.1, C.11.2.1.2)."""
-    full = GreyMapping.full_range(bits_stored=int(source.BitsStored), signed=bool(source.PixelRepresentation))
-    slope, intercept = _rescale(source)
-    low, high = full.low, full.high
-    window = _window(source)
-    if window is not None:
-        low, high = ((edge - intercept) / slope for edge in window)
-    elif slope < 0:
-        low, high = high, low
-    if source.PhotometricInterpretation == "MONOCHROME1":
-        low, high = high, low
-    return GreyMapping(low=low, high=high, smallest=full.smallest, largest=full.largest)
+def _frame_count(dataset: Dataset) -> int:
+    frames = _integer(dataset, "NumberOfFrames", default=1)
+    if frames < 1:
+        raise UnsupportedImage(f"The header says {frames} frames; the modality's vendor mends that.")
+    return frames
 
 
-def _rescale(source: Dataset) -> tuple[float, float]:
-    """Slope and intercept of the modality LUT; 1 and 0 where it is not applied for display (PS3.3 C.8.7.1.1.2)."""
-    is_xray = source.get("SOPClassUID") in (XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage)
-    if is_xray and source.get("PixelIntensityRelationship") in ("LOG", "DISP"):
-        return 1.0, 0.0
-    if source.get("ModalityLUTSequence"):
-        raise UnsupportedImage("A Modality LUT Sequence that is no straight line is not supported.")
-    group = _functional_group(source, "PixelValueTransformationSequence") or source
-    return float(group.get("RescaleSlope") or 1), float(group.get("RescaleIntercept") or 0)
+def _check_length(dataset: Dataset, frames: int) -> None:
+    """Uncompressed pixel data must hold all frames, and less than one more (some modalities pad)."""
+    frame_bytes = dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8
+    held = len(dataset.PixelData) // frame_bytes
+    if held < frames:
+        raise UnsupportedImage(
+            f"The pixel data end within frame {held + 1} of {frames}: the object is truncated or its header is "
+            "wrong; send it again."
+        )
+    if held > frames:
+        raise UnsupportedImage(
+            f"The pixel data hold {held} frames but the header says {frames}; the modality's vendor mends that."
+        )
 
 
-def _window(source: Dataset) -> tuple[float, float] | None:
-    """Lower and upper edge of the first VOI window, in rescaled values, or None without one."""
-    voi = source if source.get("WindowCenter") is not None else _functional_group(source, "FrameVOILUTSequence")
-    if voi is None or voi.get("WindowCenter") is None or voi.get("WindowWidth") is None:
-        return None
-    centre, width = (float(np.atleast_1d(voi[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
-    if voi.get("VOILUTFunction", "LINEAR") == "LINEAR":
-        centre, width = centre - 0.5, width - 1
-    return (centre - width / 2, centre + width / 2) if width > 0 else None
+def _check_fragments(dataset: Dataset, frames: int) -> None:
+    """Each compressed frame has at least one fragment of its own (PS3.5 A.4)."""
+    try:
+        fragments = sum(1 for _ in generate_fragments(dataset.PixelData)) - 1  # the first is the offset table
+    except Exception as error:  # bytes that are no fragments fail in many ways
+        raise UnsupportedImage("The compressed pixel data are broken or truncated; send the object again.") from error
+    if fragments < frames:
+        raise UnsupportedImage(
+            f"The header says {frames} frames but the compressed pixel data hold {max(fragments, 0)}: the object is "
+            "truncated or its header is wrong; send it again."
+        )
 
 
-def _functional_group(source: Dataset, keyword: str) -> Dataset | None:
-    """The first item of a shared or per-frame functional group of an enhanced image."""
-    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for group in (source.get(groups) or [])[:1]:
-            if items := group.get(keyword):
-                item: Dataset = items[0]
-                return item
-    return None
+def _decode(dataset: Dataset, syntax: UID, frames: int, dtype: np.dtype[np.integer]) -> NDArray[np.integer]:
+    """All frames, (n, h, w); memory is taken only once the first frame has been decoded."""
+    shape = (int(dataset.Rows), int(dataset.Columns))
+    decoded = _decoded_frames(dataset, syntax)
+    stored: NDArray[np.integer] | None = None
+    for index in range(frames):
+        try:
+            frame = next(decoded)
+        except StopIteration as error:
+            raise UnsupportedImage(
+                f"The pixel data end after frame {index} of {frames}: the object is truncated; send it again."
+            ) from error
+        except Exception as error:  # every decoder has errors of its own
+            raise UnsupportedImage(
+                f"Frame {index + 1} of {frames} cannot be decoded from {syntax.name}: the pixel data are corrupt; "
+                "send the object again."
+            ) from error
+        if frame.shape != shape:
+            raise UnsupportedImage(
+                f"Frame {index + 1} of {frames} is not of the size that the header says; send the object again."
+            )
+        if stored is None:
+            stored = _room((frames, *shape), dtype)
+        stored[index] = frame.astype(dtype, copy=False)
+    assert stored is not None
+    return stored
+
+
+def _decoded_frames(dataset: Dataset, syntax: UID) -> Iterator[NDArray[np.integer]]:
+    """One frame after the other, as stored: no color conversion, no scaling."""
+    for frame, _ in get_decoder(syntax).iter_array(dataset, raw=True):
+        yield frame
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype[np.integer]) -> NDArray[np.integer]:
+    try:
+        return np.empty(shape, dtype)
+    except MemoryError as error:
+        raise UnsupportedImage(
+            f"The image needs {np.prod(shape) * dtype.itemsize / 2**30:.0f} GiB when decoded, more than this machine "
+            "has; the administrator lets a larger machine do it."
+        ) from error
+
+
+def _integer(dataset: Dataset, keyword: str, default: int | None = None) -> int:
+    """A whole number of the header; raises UnsupportedImage where it is missing or no number."""
+    try:
+        value: Any = dataset.get(keyword)
+        if value is None and default is not None:
+            return default
+        return int(value)
+    except (TypeError, ValueError) as error:
+        raise UnsupportedImage(
+            f"{keyword} is missing or not a whole number; the modality's vendor mends its header."
+        ) from error

@@ -18,10 +18,13 @@ Mask = npt.NDArray[np.bool_]
 #: The grid on which `Exposure.quanta` are counted and the modality works: coarser pictures are reduced ones.
 NATIVE_SIZE = 512
 
+#: Share of the beam in the margin, which the fully opened collimator leaves dark, not black.
+MARGIN_TRANSMISSION = 0.05
+
 
 @dataclass(frozen=True, kw_only=True)
 class Aperture:
-    """An axis-aligned rectangle in pixels, its far edges excluded; the blades' soft edges lie inside it."""
+    """An axis-aligned rectangle in pixels, its far edges excluded; the blades' penumbra lies inside it."""
 
     left: int
     top: int
@@ -48,12 +51,14 @@ class Exposure:
     #: Share of the primary beam that passes the left and right blades, and the top and bottom ones; in the
     #: corners both pairs lie in the beam.
     transmission: tuple[float, float] = (0.004, 0.002)
-    #: Width over which a blade's tapered edge goes from open to its full attenuation, in widths.
+    #: Width over which a blade goes from hiding the whole focal spot to hiding none of it, in widths.
     penumbra: float = 0.028
     #: Standard deviation of the electronic noise, in quanta of a native pixel.
     electronic_noise: float = 12.0
     #: Standard deviation of the read-out lines' common noise, in quanta of a native pixel.
     line_noise: float = 4.0
+    #: Standard deviation of the scintillator's spread of light, in pixels of the picture that is drawn.
+    blur: float = 0.6
     #: Quanta per step of the detector's digits.
     digit: float = 4.0
     #: Width of the dark margin that the fully opened collimator leaves round the picture, in widths.
@@ -97,9 +102,7 @@ def simulate_pair(
     return process(full, processing), process(collimated, processing)
 
 
-def detect(
-    line_integrals: Floats, aperture: Aperture | None, exposure: Exposure, rng: np.random.Generator
-) -> Floats:
+def detect(line_integrals: Floats, aperture: Aperture | None, exposure: Exposure, rng: np.random.Generator) -> Floats:
     """Detected quanta of one exposure, noise included: (h, w) float32, in quanta of a native pixel.
 
     Without an aperture only the collimator's margin is dark.
@@ -114,8 +117,7 @@ def detect(
     lines = rng.standard_normal(height + 1).astype(np.float32)
     detected += exposure.line_noise / 2 * (lines[1:] - lines[:-1])[:, None]
     digit = np.float32(exposure.digit / reduction)
-    # The scintillator's spread of light, and that of a reduction.
-    return _smooth(np.rint(detected / digit) * digit, 0.6)
+    return _smooth(np.rint(detected / digit) * digit, exposure.blur)
 
 
 def expected_quanta(line_integrals: Floats, aperture: Aperture | None, exposure: Exposure) -> Floats:
@@ -134,16 +136,14 @@ def expected_quanta(line_integrals: Floats, aperture: Aperture | None, exposure:
 
 
 def blade_attenuation(shape: tuple[int, int], aperture: Aperture | None, exposure: Exposure) -> Floats:
-    """Attenuation of the blades as a line integral, (h, w) float32: 0 in the open, ramps at tapered edges."""
+    """Attenuation of the blades as a line integral, (h, w) float32: 0 in the open, a ramp in their penumbra."""
     height, width = shape
-    taper, margin = exposure.penumbra * width, exposure.margin * width
-    # The margin is the shadow of the fully opened collimator: dark, not black.
-    across = 3.0 * _shade(width, margin / 2, width - margin / 2, margin)
-    down = 3.0 * _shade(height, margin / 2, height - margin / 2, margin)
+    penumbra, margin = exposure.penumbra * width, exposure.margin * width
+    across = _shadow(width, margin / 2, width - margin / 2, margin, MARGIN_TRANSMISSION)
+    down = _shadow(height, margin / 2, height - margin / 2, margin, MARGIN_TRANSMISSION)
     if aperture is not None:
-        horizontal, vertical = -np.log(exposure.transmission)
-        across = across + horizontal * _shade(width, aperture.left, aperture.right, taper)
-        down = down + vertical * _shade(height, aperture.top, aperture.bottom, taper)
+        across += _shadow(width, aperture.left, aperture.right, penumbra, exposure.transmission[0])
+        down += _shadow(height, aperture.top, aperture.bottom, penumbra, exposure.transmission[1])
     return np.asarray(down[:, None] + across[None, :], dtype=np.float32)
 
 
@@ -192,13 +192,15 @@ def random_aperture(shape: tuple[int, int], rng: np.random.Generator) -> Apertur
     return Aperture(left=left, top=top, right=left + across, bottom=top + down)
 
 
-def _shade(size: int, first: float, last: float, taper: float) -> npt.NDArray[np.float64]:
-    """(size,) 0 in the open, 1 in the full shade; the ramp of width `taper` lies inside [first, last)."""
+def _shadow(size: int, first: float, last: float, penumbra: float, transmission: float) -> npt.NDArray[np.float64]:
+    """(size,) attenuation of one pair of blades; along the penumbra, inside [first, last), more and more of the
+    focal spot comes into view."""
     middle = np.arange(size) + 0.5
-    # A blade that ends at the picture's rim stands outside it, with its taper.
-    first, last = first - taper * (first <= 0), last + taper * (last >= size)
+    # A blade that ends at the picture's rim stands outside it, with its penumbra.
+    first, last = first - penumbra * (first <= 0), last + penumbra * (last >= size)
     inside = np.minimum(middle - first, last - middle)
-    return np.asarray(1 - np.clip(inside / max(taper, 1e-6), 0, 1), dtype=np.float64)
+    in_view = np.clip(inside / max(penumbra, 1e-6), 0, 1)
+    return np.asarray(-np.log(transmission + (1 - transmission) * in_view), dtype=np.float64)
 
 
 def _smooth(image: Floats, sigma: float) -> Floats:

@@ -45,19 +45,21 @@ class View:
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
-def load_volume(path: Path, *, mirror_slices: int = 48) -> Subject:
+def load_volume(path: Path, *, reduction: int = 2, mirror_slices: int = 48) -> Subject:
     """A CT in Hounsfield units (NIfTI, any orientation) as attenuation per millimetre, ready to project.
 
-    In-plane resolution is halved, and `mirror_slices` slices are mirrored beyond both ends, because a chest
-    CT is shorter than a detector's view of the chest: an end would show as a hard edge.
+    In-plane resolution is reduced by a whole factor, and `mirror_slices` slices are mirrored beyond the ends:
+    a chest CT is shorter than a detector's view of the chest, and its end would show as a hard edge.
     """
     image = nibabel.as_closest_canonical(nibabel.load(path))
     hounsfield = np.asarray(image.dataobj, dtype=np.float32)
-    width, depth = (size // 2 * 2 for size in hounsfield.shape[:2])
-    halved = hounsfield[:width, :depth].reshape(width // 2, 2, depth // 2, 2, -1).mean(axis=(1, 3))
-    to_world = image.affine @ np.diag([2.0, 2.0, 1.0, 1.0])
-    to_world[:3, 3] = (image.affine @ [0.5, 0.5, 0.0, 1.0])[:3]
-    return volume(halved, to_world, mirror_slices=min(mirror_slices, halved.shape[2] - 1))
+    width, depth = (size // reduction for size in hounsfield.shape[:2])
+    cut = hounsfield[: width * reduction, : depth * reduction]
+    reduced = cut.reshape(width, reduction, depth, reduction, -1).mean(axis=(1, 3))
+    to_world = image.affine @ np.diag([reduction, reduction, 1.0, 1.0])
+    middle = (reduction - 1) / 2
+    to_world[:3, 3] = (image.affine @ [middle, middle, 0.0, 1.0])[:3]
+    return volume(reduced, to_world, mirror_slices=min(mirror_slices, reduced.shape[2] - 1))
 
 
 def volume(hounsfield: Floats, to_world: npt.NDArray[np.float64], *, mirror_slices: int = 0) -> Subject:
@@ -81,7 +83,7 @@ def volume(hounsfield: Floats, to_world: npt.NDArray[np.float64], *, mirror_slic
 
 
 @torch.inference_mode()
-def project(subject: Subject, view: View, size: int, *, band: int = 64) -> Floats:
+def project(subject: Subject, view: View, size: int, *, ray_samples: int = RAY_SAMPLES, band: int = 64) -> Floats:
     """Line integrals of attenuation for one view: (size, size) float32, dimensionless, air 0.
 
     `band` rows are drawn at a time, which bounds the memory whatever the size.
@@ -95,10 +97,22 @@ def project(subject: Subject, view: View, size: int, *, band: int = 64) -> Float
     for top in range(0, size, band):
         height = min(band, size - top)
         target = targets[:, top * size : (top + height) * size]
-        drawn = render(subject, inverse_camera, pose, distance, height, size, RAY_SAMPLES, tgt=target)
+        drawn = render(subject, inverse_camera, pose, distance, height, size, ray_samples, tgt=target)
         rows.append(drawn[0, 0])
     integrals: Floats = torch.cat(rows).numpy()
     return integrals
+
+
+def shadow(view: View, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Where points in the patient fall on the detector: (n, 2) x, y in widths of the picture, 0 to 1 inside.
+
+    points: (n, 3) in millimetres from the middle of the CT, to the left, to the front, to the head.
+    """
+    right, down, ahead = _picture_axes(view)
+    from_source = points - view.offset + view.source_to_isocenter * ahead
+    magnification = view.source_to_detector / (from_source @ ahead)
+    seen = np.stack([from_source @ right, from_source @ down], axis=1) * magnification[:, None]
+    return np.asarray(seen / view.detector_side + 0.5)
 
 
 def random_view(rng: np.random.Generator) -> View:
@@ -154,13 +168,19 @@ def _detector_points(view: View, size: int) -> torch.Tensor:
 
 def _camera_to_world(view: View, middle: torch.Tensor) -> torch.Tensor:
     """(1, 4, 4): columns are the picture's right, its down, the way to the detector, and the source."""
-    left, front, head = np.array([-1.0, 0, 0]), np.array([0, 1.0, 0]), np.array([0, 0, 1.0])
+    axes = [np.array([-1, 1, 1]) * axis for axis in _picture_axes(view)]  # NIfTI's x grows to the right
+    isocenter = middle.numpy() + np.array([-1, 1, 1]) * view.offset
+    pose = np.eye(4)
+    pose[:3] = np.stack([*axes, isocenter - view.source_to_isocenter * axes[2]], axis=1)
+    return torch.from_numpy(pose).float()[None]
+
+
+def _picture_axes(view: View) -> tuple[npt.NDArray[np.float64], ...]:
+    """The picture's right, its down and the way to the detector, in the patient's left, front and head."""
     primary, secondary = np.radians([view.primary_angle, view.secondary_angle])
-    outward = np.cos(primary) * front + np.sin(primary) * left
-    right = np.cos(primary) * left - np.sin(primary) * front
+    outward = np.array([np.sin(primary), np.cos(primary), 0.0])
+    head = np.array([0.0, 0.0, 1.0])
+    right = np.array([np.cos(primary), -np.sin(primary), 0.0])
     ahead = np.cos(secondary) * outward + np.sin(secondary) * head
     down = np.sin(secondary) * outward - np.cos(secondary) * head
-    isocenter = middle.numpy() + view.offset @ np.stack([left, front, head])
-    pose = np.eye(4)
-    pose[:3] = np.stack([right, down, ahead, isocenter - view.source_to_isocenter * ahead], axis=1)
-    return torch.from_numpy(pose).float()[None]
+    return right, down, ahead

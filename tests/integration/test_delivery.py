@@ -8,27 +8,24 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
-from sqlalchemy import select
 
-from config.routes import Destination, Route, RouteTable
+from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
 from dicom_node.audit import Action
 from dicom_node.workflow import delivery
 from dicom_node.workflow.delivery import Courier
-from storage.audit_trail import trail
 from storage.database import Database
 from storage.files import ObjectStore
-from storage.objects import ReceivedObject, keep_object
+from storage.objects import keep_object
 from storage.outbox import add_delivery, claim_delivery
-from storage.queue import cancel, claim, enqueue, finish, get_job, retry
-from storage.schema import Delivery, DeliveryState, ObjectKind, StoredObject
+from storage.queue import cancel, claim, finish, retry
+from storage.schema import DeliveryState, ObjectKind, StoredObject
 from storage.transitions import JobState
-from tests.factory import write, xa
+from tests.factory import xa
 from tests.peers import free_port, storescp, wait_until
+from tests.stored_jobs import deliveries, job_of, queue_job, received, steps, wait_for
 
-QUICK = DeliverySettings(
-    first_wait_seconds=0.05, longest_wait_seconds=0.2, timeout_seconds=30, poll_seconds=0.02
-)
+QUICK = DeliverySettings(first_wait_seconds=0.05, longest_wait_seconds=0.2, timeout_seconds=30, poll_seconds=0.02)
 
 
 @pytest.fixture
@@ -41,7 +38,7 @@ def test_a_result_reaches_its_destination_and_the_job_is_delivered(database, sto
         job = reconstructed(database, store, ["pacs"])
         wait_for(database, job, JobState.DELIVERED)
         assert len(pacs.files()) == 1
-    assert told(database, job)[-2:] == [Action.DELIVERED, Action.JOB_DELIVERED]
+    assert steps(database, job)[-2:] == [Action.DELIVERED, Action.JOB_DELIVERED]
 
 
 def test_a_job_is_delivered_when_every_destination_has_every_object(database, store, tmp_path):
@@ -71,9 +68,9 @@ def test_a_pacs_that_is_down_for_the_first_tries_gets_the_result_once(database, 
         with storescp(tmp_path / "pacs", port=port) as pacs:
             wait_for(database, job, JobState.DELIVERED)
             assert len(pacs.files()) == 1
-    steps = told(database, job)
-    assert steps.count(Action.DELIVERY_POSTPONED) >= 3
-    assert steps.count(Action.DELIVERED) == 1
+    taken = steps(database, job)
+    assert taken.count(Action.DELIVERY_POSTPONED) >= 3
+    assert taken.count(Action.DELIVERED) == 1
 
 
 def test_a_silent_destination_holds_up_no_other(database, store, tmp_path):
@@ -82,7 +79,7 @@ def test_a_silent_destination_holds_up_no_other(database, store, tmp_path):
         second = reconstructed(database, store, ["pacs"])
         with delivering(database, store, silent=port, pacs=pacs.port):
             wait_for(database, second, JobState.DELIVERED)
-            assert state(database, first) == JobState.DELIVERING
+            assert job_of(database, first).state == JobState.DELIVERING
 
 
 def test_a_refused_object_fails_the_job_after_the_others_have_been_delivered(database, store):
@@ -97,7 +94,7 @@ def test_a_refused_object_fails_the_job_after_the_others_have_been_delivered(dat
         DeliveryState.REFUSED,
         DeliveryState.ACKNOWLEDGED,
     ]
-    assert reason(database, job) == (
+    assert job_of(database, job).reason == (
         "1 of 3 deliveries failed (pacs: PEER refused the object with status 0x0124.)"
     )
 
@@ -116,7 +113,7 @@ def test_a_destination_that_left_the_routes_file_fails_the_job_until_it_is_back(
     with storescp(tmp_path / "pacs") as pacs:
         with delivering(database, store):
             wait_for(database, job, JobState.FAILED)
-        assert "destination 'pacs' is no longer in the routes file" in reason(database, job)
+        assert "destination 'pacs' is no longer in the routes file" in job_of(database, job).reason
         with database.transaction() as tx:
             retry(tx, job)
         with delivering(database, store, pacs=pacs.port):
@@ -131,7 +128,7 @@ def test_a_delivery_is_given_up_in_the_end_and_can_be_retried(database, store, t
     with delivering(database, store, settings=hasty, pacs=port):
         wait_for(database, job, JobState.FAILED)
     assert deliveries(database, job)[0].state == DeliveryState.ABANDONED
-    assert "given up after" in reason(database, job)
+    assert "given up after" in job_of(database, job).reason
     with database.transaction() as tx:
         retry(tx, job)
     with storescp(tmp_path / "pacs", port=port) as pacs, delivering(database, store, pacs=port):
@@ -147,7 +144,7 @@ def test_a_damaged_result_is_not_sent(database, store, tmp_path):
     with storescp(tmp_path / "pacs") as pacs, delivering(database, store, pacs=pacs.port):
         wait_for(database, job, JobState.FAILED)
         assert pacs.files() == []
-    assert "is damaged" in reason(database, job)
+    assert "is damaged" in job_of(database, job).reason
 
 
 def test_what_a_dead_namesake_had_under_way_is_delivered_at_once(database, store, tmp_path):
@@ -167,7 +164,7 @@ def test_a_cancelled_job_is_not_delivered(database, store, tmp_path):
     with storescp(tmp_path / "pacs") as pacs, delivering(database, store, pacs=pacs.port):
         wait_for(database, other, JobState.DELIVERED)
         assert len(pacs.files()) == 1
-    assert state(database, cancelled) == JobState.FAILED
+    assert job_of(database, cancelled).state == JobState.FAILED
 
 
 # What the tests are written in.
@@ -180,8 +177,7 @@ def delivering(
     """A courier that knows these destinations, by name and port."""
     table = RouteTable(
         destinations=tuple(
-            Destination(name=name, ae_title="PEER", host="127.0.0.1", port=port)
-            for name, port in ports.items()
+            Destination(name=name, ae_title="PEER", host="127.0.0.1", port=port) for name, port in ports.items()
         )
     )
     courier = Courier(database, store, settings, table=lambda: table, calling_ae="FULLFIELD", name="node")
@@ -194,48 +190,19 @@ def delivering(
 
 def reconstructed(database: Database, store: ObjectStore, destinations: list[str], objects: int = 1) -> int:
     """A job that is reconstructed, with so many results in the outbox; its number."""
-    source = xa(frames=1, rows=16, columns=16)
+    number = queue_job(database, store, small(), destinations=tuple(destinations))
     with database.transaction() as tx:
-        original = keep_object(tx, received(store, source, ObjectKind.ORIGINAL)).object
-        route = Route(name="all", destinations=tuple(destinations))
-        job = enqueue(
-            tx,
-            objects=[original],
-            route=route.name,
-            profile=route.profile,
-            mode=route.mode,
-            priority=50,
-            max_attempts=3,
-            settings=route.model_dump(mode="json"),
-        )
-    with database.transaction() as tx:
-        _, lease = claim(tx, owner="worker", lease_seconds=60)
+        job, lease = claim(tx, owner="worker", lease_seconds=60)
         finish(tx, lease, JobState.RECONSTRUCTED, model_digest="0" * 64)
         for _ in range(objects):
-            result = received(store, xa(frames=1, rows=16, columns=16), ObjectKind.RESULT, job.id)
-            row = keep_object(tx, result).object
+            result = keep_object(tx, received(store, small(), ObjectKind.RESULT, number)).object
             for destination in destinations:
-                add_delivery(tx, job=job, object=row, destination=destination)
-    return job.id
+                add_delivery(tx, job=job, object=result, destination=destination)
+    return number
 
 
-def received(
-    store: ObjectStore, dataset: Dataset, kind: ObjectKind, job: int | None = None
-) -> ReceivedObject:
-    file = store.keep(write(dataset, store.incoming / f"{dataset.SOPInstanceUID}.dcm"))
-    return ReceivedObject(
-        sop_instance_uid=dataset.SOPInstanceUID,
-        sop_class_uid=dataset.SOPClassUID,
-        transfer_syntax_uid=dataset.file_meta.TransferSyntaxUID,
-        study_instance_uid=dataset.StudyInstanceUID,
-        series_instance_uid=dataset.SeriesInstanceUID,
-        modality="XA",
-        frames=1,
-        digest=file.digest,
-        size=file.size,
-        kind=kind,
-        job_id=job,
-    )
+def small() -> Dataset:
+    return xa(frames=1, rows=16, columns=16)
 
 
 @contextmanager
@@ -262,27 +229,3 @@ def silent_peer() -> Iterator[int]:
     """A port where connections are accepted and nothing is ever answered."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
-
-
-def wait_for(database: Database, job: int, wanted: JobState) -> None:
-    wait_until(lambda: state(database, job) == wanted, what=f"job {job} to be {wanted}")
-
-
-def state(database: Database, job: int) -> JobState:
-    with database.reading() as tx:
-        return get_job(tx, job).state
-
-
-def reason(database: Database, job: int) -> str | None:
-    with database.reading() as tx:
-        return get_job(tx, job).reason
-
-
-def deliveries(database: Database, job: int) -> list[Delivery]:
-    with database.reading() as tx:
-        return list(tx.scalars(select(Delivery).where(Delivery.job_id == job).order_by(Delivery.id)))
-
-
-def told(database: Database, job: int) -> list[str]:
-    with database.reading() as tx:
-        return [row.action for row in trail(tx, job=job)]

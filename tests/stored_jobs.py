@@ -1,0 +1,88 @@
+"""Jobs on real objects in an object store, for the tests of workers and of delivery."""
+
+from pydicom.dataset import Dataset
+from sqlalchemy import select
+
+from config.routes import Route
+from storage.audit_trail import trail
+from storage.database import Database
+from storage.files import ObjectStore
+from storage.objects import ReceivedObject, keep_object
+from storage.queue import enqueue, get_job
+from storage.schema import AuditRow, Delivery, Job, ObjectKind
+from storage.transitions import JobState
+from tests.factory import write
+from tests.peers import wait_until
+
+
+def queue_job(
+    database: Database,
+    store: ObjectStore,
+    *datasets: Dataset,
+    destinations: tuple[str, ...] = ("pacs",),
+    profile: str = "fullfield",
+    max_attempts: int = 3,
+) -> int:
+    """Keep the data sets, queue a job that takes them in, and return its number."""
+    route = Route(name="all", destinations=destinations, profile=profile)
+    with database.transaction() as tx:
+        originals = [keep_object(tx, received(store, dataset)).object for dataset in datasets]
+        job = enqueue(
+            tx,
+            objects=originals,
+            route=route.name,
+            profile=route.profile,
+            mode=route.mode,
+            priority=route.priority,
+            max_attempts=max_attempts,
+            settings=route.model_dump(mode="json"),
+        )
+    return job.id
+
+
+def received(
+    store: ObjectStore, dataset: Dataset, kind: ObjectKind = ObjectKind.ORIGINAL, job: int | None = None
+) -> ReceivedObject:
+    """A data set that has been put into the store, before the database knows of it."""
+    file = store.keep(write(dataset, store.incoming / f"{dataset.SOPInstanceUID}.dcm"))
+    return ReceivedObject(
+        sop_instance_uid=dataset.SOPInstanceUID,
+        sop_class_uid=dataset.SOPClassUID,
+        transfer_syntax_uid=dataset.file_meta.TransferSyntaxUID,
+        study_instance_uid=dataset.StudyInstanceUID,
+        series_instance_uid=dataset.SeriesInstanceUID,
+        modality="XA",
+        frames=int(dataset.get("NumberOfFrames", 1)),
+        digest=file.digest,
+        size=file.size,
+        kind=kind,
+        job_id=job,
+    )
+
+
+def wait_for(database: Database, job: int, state: JobState) -> None:
+    """Wait until the job is in a state."""
+    wait_until(lambda: job_of(database, job).state == state, what=f"job {job} to be {state}")
+
+
+def job_of(database: Database, job: int) -> Job:
+    """The job as it is now."""
+    with database.reading() as tx:
+        return get_job(tx, job)
+
+
+def deliveries(database: Database, job: int) -> list[Delivery]:
+    """The deliveries of a job, in the order in which they were asked for."""
+    with database.reading() as tx:
+        return list(tx.scalars(select(Delivery).where(Delivery.job_id == job).order_by(Delivery.id)))
+
+
+def story(database: Database, job: int) -> list[AuditRow]:
+    """The audit rows of a job, oldest first."""
+    with database.reading() as tx:
+        return trail(tx, job=job)
+
+
+def steps(database: Database, job: int) -> list[str]:
+    """The actions in the audit rows of a job, oldest first."""
+    return [row.action for row in story(database, job)]
