@@ -102,9 +102,7 @@ class Node:
         self._tell(Action.ROUTES_LOADED, **self._routes_in_brief())
 
     def _object_kept(self, tx: Session, object: StoredObject, header: Dataset) -> None:
-        object_kept(
-            tx, object, header, table=self.routes.table, max_attempts=self.settings.worker.max_attempts
-        )
+        object_kept(tx, object, header, table=self.routes.table, max_attempts=self.settings.worker.max_attempts)
 
     def _association_ended(self, tx: Session, series: list[str], calling_ae: str) -> None:  # noqa: ARG002
         association_ended(tx, series, table=self.routes.table, max_attempts=self.settings.worker.max_attempts)
@@ -139,9 +137,7 @@ class Node:
             log.warning("an audit row could not be written", action=action.value, reason=str(error))
 
 
-def run_worker(
-    settings: Settings, stopping: threading.Event, *, name: str | None = None, once: bool = False
-) -> None:
+def run_worker(settings: Settings, stopping: threading.Event, *, name: str | None = None, once: bool = False) -> None:
     """Be a worker until `stopping` is set, or with `once` until no job is due.
 
     name: that of a worker which this one takes the place of; by default one that no other worker has.

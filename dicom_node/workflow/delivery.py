@@ -187,9 +187,7 @@ class Courier:
         status: int | None = None,
     ) -> None:
         self._settle(lambda tx: settle_refused(tx, consignment, destination, reason=reason, status=status))
-        log.warning(
-            "delivery refused", job=consignment.job_id, destination=consignment.destination, reason=reason
-        )
+        log.warning("delivery refused", job=consignment.job_id, destination=consignment.destination, reason=reason)
 
     def _postpone(
         self, consignments: list[Consignment], destination: Destination, reason: str, status: int | None

@@ -17,9 +17,7 @@ _Answer = TypeVar("_Answer")
 _WAITS = (0.2, 1.0, 5.0)
 
 
-def persist(
-    database: Database, step: Callable[[Session], _Answer], give_up: Callable[[float], bool]
-) -> _Answer:
+def persist(database: Database, step: Callable[[Session], _Answer], give_up: Callable[[float], bool]) -> _Answer:
     """Take a step in a transaction of its own, again and again while the database is away.
 
     give_up: waits for so many seconds, and says whether there is no point any more; then the last error is
