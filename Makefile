@@ -7,8 +7,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-# Where the CPU build of torch comes from. On a machine with a GPU: make demo TORCH_INDEX=https://pypi.org/simple
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 # What the tests talk to: commands, and the Debian packages that bring them.
 PEERS := storescu:dcmtk dciodvfy:dicom3tools Orthanc:orthanc pg_ctlcluster:postgresql
@@ -77,7 +75,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 	@echo "Installing torch into .venv"
 	@index=$$($(PYTHON) -c "import urllib.request as r; r.urlopen('$(TORCH_INDEX)/torch/', timeout=5)" \
-		2>/dev/null && echo "--extra-index-url $(TORCH_INDEX)" || true); \
+		2>/dev/null && echo "" || true); \
 	$(BIN)/python -m pip install -c constraints.txt --disable-pip-version-check --progress-bar off \
 		$$index torch==$$(sed -n 's/^torch==//p' constraints.txt) | $(with_progress)
 	@echo "Installing fullfield and what it needs into .venv"

@@ -14,9 +14,7 @@ class Mark(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    border: Border = Field(
-        default="solid", description="Line along the edge of the aperture: `solid` or `dashed`."
-    )
+    border: Border = Field(default="solid", description="Line along the edge of the aperture: `solid` or `dashed`.")
     label: str = Field(
         default="GENERATED - NOT MEASURED",
         min_length=3,

@@ -10,9 +10,7 @@ def _ae_title(value: str) -> str:
     if not 1 <= len(title) <= 16:
         raise ValueError(f"must be an AE title of 1 to 16 characters, not {value!r}")
     if "\\" in title or not (title.isascii() and title.isprintable()):
-        raise ValueError(
-            f"must be an AE title in printable ASCII without a backslash (PS3.5 6.2), not {value!r}"
-        )
+        raise ValueError(f"must be an AE title in printable ASCII without a backslash (PS3.5 6.2), not {value!r}")
     return title
 
 

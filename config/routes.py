@@ -87,12 +87,8 @@ class Rule(_Table):
     pattern: Annotated[str, AfterValidator(_pattern)] | None = Field(
         default=None, description="Regular expression (Python's `re`) that the whole value must fit."
     )
-    minimum: float | None = Field(
-        default=None, description="Smallest value that fits, for numeric attributes."
-    )
-    maximum: float | None = Field(
-        default=None, description="Largest value that fits, for numeric attributes."
-    )
+    minimum: float | None = Field(default=None, description="Smallest value that fits, for numeric attributes.")
+    maximum: float | None = Field(default=None, description="Largest value that fits, for numeric attributes.")
 
     @model_validator(mode="after")
     def _one_test(self) -> "Rule":
@@ -100,9 +96,7 @@ class Rule(_Table):
         if [self.equals is not None, self.pattern is not None, ranged].count(True) != 1:
             raise ValueError("must hold exactly one of: equals, pattern, minimum and/or maximum")
         if ranged and dictionary_VR(self.keyword) not in NUMERIC_VRS:
-            raise ValueError(
-                f"compares {self.keyword} with a minimum or maximum, but it is not a numeric attribute"
-            )
+            raise ValueError(f"compares {self.keyword} with a minimum or maximum, but it is not a numeric attribute")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError(f"has a minimum of {self.minimum:g} above its maximum of {self.maximum:g}")
         return self
@@ -119,9 +113,7 @@ class Match(_Table):
         default=(),
         description="AE titles by which the sender called this node, written likewise. Empty: any.",
     )
-    modality: tuple[str, ...] = Field(
-        default=(), description="Modalities (0008,0060), such as `XA`, `RF`. Empty: any."
-    )
+    modality: tuple[str, ...] = Field(default=(), description="Modalities (0008,0060), such as `XA`, `RF`. Empty: any.")
     attributes: tuple[Rule, ...] = Field(
         default=(), description="Rules on attributes, one `[[routes.match.attributes]]` each; all must fit."
     )
@@ -159,24 +151,17 @@ class Route(_Table):
     profile: Annotated[str, AfterValidator(_name)] = Field(default="fullfield", description="Model profile.")
     mode: Literal["mean", "sample"] = Field(
         default="mean",
-        description="`mean`: the best estimate of the hidden field; `sample`: one draw from the model's "
-        "posterior.",
+        description="`mean`: the best estimate of the hidden field; `sample`: one draw from the model's posterior.",
     )
     mark: Mark = Field(default=Mark(), description="How generated pixels are marked in the picture.")
-    destinations: tuple[str, ...] = Field(
-        min_length=1, description="Names of the destinations of the results."
-    )
-    priority: int = Field(
-        default=50, ge=0, le=100, description="Jobs of higher priority are worked on first."
-    )
+    destinations: tuple[str, ...] = Field(min_length=1, description="Names of the destinations of the results.")
+    priority: int = Field(default=50, ge=0, le=100, description="Jobs of higher priority are worked on first.")
 
 
 class RouteTable(_Table):
     """The routes in the order of the file, and the destinations they name."""
 
-    routes: tuple[Route, ...] = Field(
-        default=(), description="Routes; the first that matches an object takes it."
-    )
+    routes: tuple[Route, ...] = Field(default=(), description="Routes; the first that matches an object takes it.")
     destinations: tuple[Destination, ...] = Field(default=(), description="Systems that receive results.")
 
     def route(self, name: str) -> Route | None:
@@ -190,9 +175,7 @@ class RouteTable(_Table):
     @model_validator(mode="after")
     def _agrees_within(self) -> "RouteTable":
         mistakes = [
-            InitErrorDetails(
-                type=PydanticCustomError("value_error", "{error}", {"error": fault}), loc=path, input=None
-            )
+            InitErrorDetails(type=PydanticCustomError("value_error", "{error}", {"error": fault}), loc=path, input=None)
             for path, fault in _disagreements(self)
         ]
         if mistakes:

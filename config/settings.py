@@ -26,9 +26,7 @@ def _address(value: str) -> str:
     try:
         ipaddress.ip_network(value, strict=False)
     except ValueError as error:
-        raise ValueError(
-            f"must be an IP address or a network such as '10.1.2.0/24', not {value!r}"
-        ) from error
+        raise ValueError(f"must be an IP address or a network such as '10.1.2.0/24', not {value!r}") from error
     return value
 
 
@@ -88,9 +86,7 @@ class ListenerSettings(Section):
 class StorageSettings(Section):
     """Where received objects, results and the state of all work are kept."""
 
-    root: Path = Field(
-        default=Path("var"), description="Folder of the object store and of the embedded database."
-    )
+    root: Path = Field(default=Path("var"), description="Folder of the object store and of the embedded database.")
     database: Annotated[str, AfterValidator(_database_url)] | None = Field(
         default=None,
         description="Database URL: `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`; "
@@ -125,17 +121,13 @@ class WorkerSettings(Section):
         ge=1,
         description="Silence after which a worker counts as dead and its job goes to another.",
     )
-    max_attempts: int = Field(
-        default=3, ge=1, le=100, description="Attempts after which a job ends `failed`."
-    )
+    max_attempts: int = Field(default=3, ge=1, le=100, description="Attempts after which a job ends `failed`.")
     retry_wait_seconds: float = Field(
         default=10,
         ge=0,
         description="Wait before the second attempt of a job; doubles with each further one.",
     )
-    poll_seconds: float = Field(
-        default=0.5, gt=0, le=60, description="How often an idle worker looks for a job."
-    )
+    poll_seconds: float = Field(default=0.5, gt=0, le=60, description="How often an idle worker looks for a job.")
 
 
 class DeliverySettings(Section):
@@ -153,9 +145,7 @@ class DeliverySettings(Section):
     timeout_seconds: float = Field(
         default=30, gt=0, description="How long to wait for a destination to connect or to answer."
     )
-    poll_seconds: float = Field(
-        default=0.5, gt=0, le=60, description="How often to look for results to send."
-    )
+    poll_seconds: float = Field(default=0.5, gt=0, le=60, description="How often to look for results to send.")
 
 
 class LogSettings(Section):
@@ -212,9 +202,7 @@ def load_settings(path: Path | None) -> Settings:
         settings = Settings(**values)
     except ValidationError as error:
         file_place = place_in(path, text) if path is not None else lambda _: "settings"
-        raise config_error(
-            error, Settings, place_of=lambda key: _variable_of(key) or file_place(key)
-        ) from error
+        raise config_error(error, Settings, place_of=lambda key: _variable_of(key) or file_place(key)) from error
     except SettingsError as error:
         raise ConfigError(_broken_json(error)) from error
     return _with_paths_from((path.parent if path is not None else Path()).absolute(), settings)
@@ -225,9 +213,7 @@ def _with_paths_from(folder: Path, settings: Settings) -> Settings:
     moved: dict[str, Any] = {"root": folder / storage.root}
     if storage.database is not None and storage.database.startswith(_SQLITE_FILE):
         moved["database"] = _SQLITE_FILE + str(folder / storage.database.removeprefix(_SQLITE_FILE))
-    return settings.model_copy(
-        update={"storage": storage.model_copy(update=moved), "routes": folder / settings.routes}
-    )
+    return settings.model_copy(update={"storage": storage.model_copy(update=moved), "routes": folder / settings.routes})
 
 
 def _refuse_unknown_variables() -> None:

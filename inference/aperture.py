@@ -77,7 +77,11 @@ def _shared(source: Dataset) -> Dataset | None:
 def _open_pixels(holder: Dataset, rows: int, columns: int, shared: Dataset | None) -> Mask:
     """What shutter and collimator of a data set or functional group leave open."""
     mask = np.ones((rows, columns), dtype=bool)
-    places = [holder, *(holder.get("FrameDisplayShutterSequence") or []), *(holder.get("CollimatorShapeSequence") or [])]
+    places = [
+        holder,
+        *(holder.get("FrameDisplayShutterSequence") or []),
+        *(holder.get("CollimatorShapeSequence") or []),
+    ]
     if shared is not None:
         places += [*(shared.get("FrameDisplayShutterSequence") or []), *(shared.get("CollimatorShapeSequence") or [])]
     for place in places:

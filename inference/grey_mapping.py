@@ -142,11 +142,14 @@ def _windowed(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.float
     if centre is None or width is None or width <= (1 if function == "LINEAR" else 0):
         return None
     if function == "SIGMOID":
-        return np.asarray(1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -500, 500))))
+        sigmoid: NDArray[np.float64] = 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -500, 500)))
+        return sigmoid
     if function == "LINEAR":
         centre, width = centre - 0.5, width - 1
     shown: NDArray[np.float64] = np.clip((values - centre) / width + 0.5, 0, 1)
-    return shown if len(np.unique(shown)) >= 3 else None
+    if len(np.unique(shown)) < 3:
+        return None
+    return shown
 
 
 def _looked_up(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.float64] | None:

@@ -85,9 +85,7 @@ def xa(
     _describe_timing(dataset, frames)
     if isinstance(aperture, Box) or aperture == "centre":
         _describe_aperture(dataset, boxes[0], attributes_say)
-    _put_pixels(
-        dataset, stored, bits_stored, bits_allocated or (8 if bits_stored <= 8 else 16), signed, photometric
-    )
+    _put_pixels(dataset, stored, bits_stored, bits_allocated or (8 if bits_stored <= 8 else 16), signed, photometric)
     for keyword, value in attributes.items():
         setattr(dataset, keyword, value)
     for keyword in missing:
@@ -200,9 +198,7 @@ def _boxes(aperture: Any, frames: int, rows: int, columns: int) -> list[Box] | N
     return [aperture] * frames if isinstance(aperture, Box) else list(aperture)
 
 
-def _identify(
-    dataset: Dataset, sop_class: str, study: str | None, series: str | None, instance: str | None
-) -> None:
+def _identify(dataset: Dataset, sop_class: str, study: str | None, series: str | None, instance: str | None) -> None:
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.SOPClassUID = sop_class

@@ -179,9 +179,7 @@ def storescp(folder: Path, *options: str, ae_title: str = "STORESCP", port: int 
 
 
 @contextmanager
-def orthanc(
-    folder: Path, *, ae_title: str = "ORTHANC", port: int = 0, **configuration: Any
-) -> Iterator[Orthanc]:
+def orthanc(folder: Path, *, ae_title: str = "ORTHANC", port: int = 0, **configuration: Any) -> Iterator[Orthanc]:
     """Debian's Orthanc as a PACS, which anyone may send to."""
     folder.mkdir(parents=True, exist_ok=True)
     port, http_port = port or free_port(), free_port()
@@ -243,9 +241,7 @@ def _process(
     command: list[str], log: Path, end_by: signal.Signals = signal.SIGTERM, **how: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **how
-        )
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **how)
         try:
             yield process
         finally:

@@ -61,9 +61,7 @@ class IncomingFile:
     went wrong, and after it the file is whole.
     """
 
-    def __init__(
-        self, folder: Path, part_10_header: Callable[[], bytes], has_room: Callable[[], bool]
-    ) -> None:
+    def __init__(self, folder: Path, part_10_header: Callable[[], bytes], has_room: Callable[[], bool]) -> None:
         self.path = folder / f"{uuid.uuid4().hex}.dcm"
         self.size = 0
         self._part_10_header = part_10_header
@@ -178,9 +176,7 @@ class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
         """Take in the next fragments, of the command or of the data set."""
         if self.message is None:
             message = DIMSEMessage()
-            message._data_set_file = IncomingFile(
-                self._folder, lambda: self._part_10_header(message), self._has_room
-            )
+            message._data_set_file = IncomingFile(self._folder, lambda: self._part_10_header(message), self._has_room)
             self.message = message
         super().receive_primitive(primitive)
 

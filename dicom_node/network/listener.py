@@ -211,9 +211,7 @@ class Listener:
         # A peer that repeats a series may have been cut off before its release: it counts as brought again.
         self._series.setdefault(arrival.association_id, {})[arrival.series_instance_uid] = None
 
-    def _refused(
-        self, request: StoreRequest, status: Status, reason: str, *, account_later: bool = False
-    ) -> int:
+    def _refused(self, request: StoreRequest, status: Status, reason: str, *, account_later: bool = False) -> int:
         calling_ae = request.peer.calling_ae
         log.warning("object refused", status=f"0x{status:04X}", reason=reason, calling_ae=calling_ae)
         self._account(

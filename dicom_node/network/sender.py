@@ -74,9 +74,7 @@ class ObjectRefused(PeerRefused):
         self.status = status
 
 
-def send(
-    destination: Destination, calling_ae: str, paths: Sequence[Path], timeout_seconds: float
-) -> Iterator[Sent]:
+def send(destination: Destination, calling_ae: str, paths: Sequence[Path], timeout_seconds: float) -> Iterator[Sent]:
     """Send part-10 files over one association, and yield each object when it is acknowledged.
 
     timeout_seconds: how long to wait for the connection, for each answer, and for any progress.
@@ -94,9 +92,7 @@ def send(
             elif status & 0xFF00 == 0xA700:
                 raise ObjectPostponed(f"{destination.ae_title} is out of resources (0x{status:04X}).", status)
             else:
-                raise ObjectRefused(
-                    f"{destination.ae_title} refused the object with status 0x{status:04X}.", status
-                )
+                raise ObjectRefused(f"{destination.ae_title} refused the object with status 0x{status:04X}.", status)
 
 
 def echo(destination: Destination, calling_ae: str, timeout_seconds: float) -> None:

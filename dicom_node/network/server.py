@@ -127,9 +127,7 @@ class StorageServer:
         except OSError as error:
             host, port = self._address
             raise StorageUnavailable(f"Cannot listen on {host}, port {port}: {error.strerror}.") from error
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.1,), name="listener", daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="listener", daemon=True)
         self._thread.start()
 
     def stop(self, grace_seconds: float = 10) -> None:
@@ -195,9 +193,7 @@ class _Connection(RequestHandler):  # type: ignore[misc]
         self.request.settimeout(IDLE_SECONDS)
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         association.dul.socket.recv = partial(read_exactly, self.request)
-        association.dimse = StreamedMessages(
-            association, self.server.incoming, service.has_room, service.refuse
-        )
+        association.dimse = StreamedMessages(association, self.server.incoming, service.has_room, service.refuse)
         association.run = partial(_run_to_the_end, association, association.run, service, self.server.open)
         return association
 

@@ -120,9 +120,7 @@ def black_and_white(grey: GreyScale, stored: NDArray[np.integer]) -> tuple[int, 
     highest = lowest + 2**grey.bits_stored - 1
     if grey.windows and not grey.has_modality_table:
         centre, width = grey.windows[0]
-        ends = sorted(
-            (value - grey.intercept) / grey.slope for value in (centre - width / 2, centre + width / 2)
-        )
+        ends = sorted((value - grey.intercept) / grey.slope for value in (centre - width / 2, centre + width / 2))
         dark, bright = (round(min(max(end, lowest), highest)) for end in ends)
     else:
         sample = stored[:: max(1, len(stored) // 16), ::2, ::2]
@@ -156,9 +154,7 @@ def _put_windows(grey: GreyScale, result: Dataset, scale: float, offset: float) 
     result.WindowCenter = [
         DSfloat(scale * (centre - half) + offset + half, auto_format=True) for centre, _ in grey.windows
     ]
-    result.WindowWidth = [
-        DSfloat(abs(scale) * (width - one) + one, auto_format=True) for _, width in grey.windows
-    ]
+    result.WindowWidth = [DSfloat(abs(scale) * (width - one) + one, auto_format=True) for _, width in grey.windows]
     if grey.function != "LINEAR":
         result.VOILUTFunction = grey.function
 

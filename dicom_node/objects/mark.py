@@ -150,9 +150,7 @@ def _layouts(label: str, size: int) -> list[Stamp]:
 def _written(text: str, size: int) -> Stamp:
     font = ImageFont.load_default(size)
     padding = max(2, size // 4)
-    left, top, right, bottom = ImageDraw.Draw(Image.new("L", (1, 1))).multiline_textbbox(
-        (0, 0), text, font=font
-    )
+    left, top, right, bottom = ImageDraw.Draw(Image.new("L", (1, 1))).multiline_textbbox((0, 0), text, font=font)
     page = Image.new("L", (int(right - left) + 2 * padding, int(bottom - top) + 2 * padding))
     ImageDraw.Draw(page).multiline_text((padding - left, padding - top), text, fill=255, font=font)
     return np.asarray(page, dtype=np.float32) / np.float32(255)
@@ -175,10 +173,7 @@ def _room(counted: NDArray[np.int32], shape: tuple[int, int], corner: str) -> tu
     if counted.shape[0] <= height or counted.shape[1] <= width:
         return None
     inside = (
-        counted[height:, width:]
-        - counted[:-height, width:]
-        - counted[height:, :-width]
-        + counted[:-height, :-width]
+        counted[height:, width:] - counted[:-height, width:] - counted[height:, :-width] + counted[:-height, :-width]
     )
     rows = np.arange(inside.shape[0])
     columns = np.arange(inside.shape[1])

@@ -56,9 +56,7 @@ class Statement:
     drawn: Drawn
 
     @classmethod
-    def of(
-        cls, reconstruction: Reconstruction, *, drawn: Drawn, route: str, created: datetime
-    ) -> "Statement":
+    def of(cls, reconstruction: Reconstruction, *, drawn: Drawn, route: str, created: datetime) -> "Statement":
         count = reconstruction.aperture.size - int(np.count_nonzero(reconstruction.aperture))
         total = float(reconstruction.uncertainty.sum(dtype=np.float64))
         return cls(

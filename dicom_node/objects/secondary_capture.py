@@ -174,9 +174,7 @@ class MultiFrameSecondaryCapture(_Capture):
             "word": MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
         }
         if grey.form not in classes:
-            raise ValueError(
-                "PixelRepresentation, BitsStored or a LUT of the source has no multi-frame class."
-            )
+            raise ValueError("PixelRepresentation, BitsStored or a LUT of the source has no multi-frame class.")
         super().__init__(
             source,
             pixels,

@@ -113,10 +113,7 @@ def test_other_sop_classes_of_fluoroscopy_are_taken(node, tmp_path, sop_class):
 
 def test_the_release_of_an_association_is_told_with_the_series_that_came(node, tmp_path):
     series = generate_uid()
-    paths = [
-        cine(tmp_path, f"{n}.dcm", series_instance_uid=series, sop_instance_uid=generate_uid())
-        for n in range(3)
-    ]
+    paths = [cine(tmp_path, f"{n}.dcm", series_instance_uid=series, sop_instance_uid=generate_uid()) for n in range(3)]
     assert storescu(node.port, *paths, calling="CARM").accepted
     wait_until(lambda: node.released)
     assert node.released == [([series], "CARM")]
@@ -179,8 +176,7 @@ def test_the_same_object_from_several_peers_at_once_is_kept_once(node, tmp_path)
 
 def lose_nothing(node, tmp_path):
     batches = [
-        [cine(tmp_path, f"{batch}-{n}.dcm", sop_instance_uid=generate_uid()) for n in range(5)]
-        for batch in range(6)
+        [cine(tmp_path, f"{batch}-{n}.dcm", sop_instance_uid=generate_uid()) for n in range(5)] for batch in range(6)
     ]
     with ThreadPoolExecutor(6) as pool:
         told = list(pool.map(lambda batch: storescu(node.port, *batch), batches))
@@ -231,9 +227,7 @@ def test_the_log_of_a_reception_holds_no_patient_data(node, tmp_path):
 
 
 def test_a_port_that_is_taken_is_told_in_a_sentence(node):
-    second = Listener(
-        ListenerSettings(port=node.port), node.store, node.database, node._on_kept, lambda *_: None, 0
-    )
+    second = Listener(ListenerSettings(port=node.port), node.store, node.database, node._on_kept, lambda *_: None, 0)
     with pytest.raises(StorageUnavailable, match=f"Cannot listen on 127.0.0.1, port {node.port}"):
         second.start()
 

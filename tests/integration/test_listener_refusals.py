@@ -186,9 +186,7 @@ def test_a_connection_cut_in_the_middle_of_an_object_leaves_nothing_behind(node,
     connection = association.dul.socket.socket
     recorded: list[bytes] = []
     association.dul.socket.send = recorded.append
-    threading.Thread(
-        target=association.send_c_store, args=(xa(frames=20, rows=128, columns=128),), daemon=True
-    ).start()
+    threading.Thread(target=association.send_c_store, args=(xa(frames=20, rows=128, columns=128),), daemon=True).start()
     wait_until(lambda: len(recorded) > 3)
     connection.sendall(b"".join(recorded[:3]) + recorded[3][:100])
     wait_until(lambda: list(node.store.incoming.iterdir()))

@@ -46,9 +46,7 @@ class Ward:
         uid = uid or generate_uid()
         header = xa(frames=1, sop_instance_uid=uid, series_instance_uid=series, **attributes)
         with self.database.transaction() as tx:
-            kept = keep_object(
-                tx, self.arriving(uid, series, frames, digest or uid.ljust(64)[:64], after(at))
-            )
+            kept = keep_object(tx, self.arriving(uid, series, frames, digest or uid.ljust(64)[:64], after(at)))
             object_kept(tx, kept.object, header, table=self.table, max_attempts=3)
         return uid
 
@@ -64,9 +62,7 @@ class Ward:
     def jobs(self):
         """The objects of every job, by SOP Instance UID, oldest job first."""
         with self.database.reading() as tx:
-            return [
-                [o.sop_instance_uid for o in objects_of_job(tx, job.id)] for job in reversed(list_jobs(tx))
-            ]
+            return [[o.sop_instance_uid for o in objects_of_job(tx, job.id)] for job in reversed(list_jobs(tx))]
 
     @property
     def job(self):
@@ -248,9 +244,7 @@ def test_an_object_that_no_route_took_is_not_swept_along_with_its_series(ward):
 
 
 def test_two_routes_in_one_series_give_a_job_each(ward):
-    low, high = (
-        Match(attributes=(Rule(keyword="KVP", **limit),)) for limit in ({"maximum": 60}, {"minimum": 61})
-    )
+    low, high = (Match(attributes=(Rule(keyword="KVP", **limit),)) for limit in ({"maximum": 60}, {"minimum": 61}))
     here = ward(route("low", complete="association", match=low), route("high", complete="quiet", match=high))
     first, second = here.receives(KVP="50"), here.receives(KVP="70", at=1)
     here.association_ends()

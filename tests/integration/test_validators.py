@@ -76,9 +76,7 @@ every_source = pytest.mark.parametrize("kind", SOURCES.values(), ids=SOURCES.key
 def results_of(source, **options):
     made = reconstruction(source)
     moment = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
-    return secondary_captures(
-        source, made, **({"route": "chest", "mark": Mark(), "created": moment} | options)
-    )
+    return secondary_captures(source, made, **({"route": "chest", "mark": Mark(), "created": moment} | options))
 
 
 @every_source

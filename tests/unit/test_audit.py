@@ -82,8 +82,7 @@ def test_a_sentence_names_transfer_syntaxes_and_shortens_digests(database):
     details = {"transfer_syntax_uid": JPEGLosslessSV1, "digest": "ab" * 32}
     said = sentence(recorded(database, Action.OBJECT_RECEIVED, details=details))
     assert said.endswith(
-        "transfer syntax JPEG Lossless, Non-Hierarchical, First-Order Prediction"
-        " (Process 14 [Selection Value 1])]"
+        "transfer syntax JPEG Lossless, Non-Hierarchical, First-Order Prediction (Process 14 [Selection Value 1])]"
     )
     assert "[digest abababababab, " in said
 
@@ -98,7 +97,5 @@ def test_a_story_has_a_line_for_each_step_in_order(database):
     page = io.StringIO()
     Console(file=page, width=200).print(story(rows))
     told = page.getvalue()
-    assert (
-        told.index("received") < told.index("queued a job (job 3)") < told.index("No [aperture] was found.")
-    )
+    assert told.index("received") < told.index("queued a job (job 3)") < told.index("No [aperture] was found.")
     assert uid in told

@@ -51,9 +51,7 @@ def test_a_short_uid_is_hashed_where_its_key_says_what_it_is(log):
 
 
 def test_what_is_no_patients_stays_readable(log):
-    structlog.get_logger().info(
-        "x", address="10.1.2.3", sop_class_uid=XRayAngiographicImageStorage, version="1.2.3"
-    )
+    structlog.get_logger().info("x", address="10.1.2.3", sop_class_uid=XRayAngiographicImageStorage, version="1.2.3")
     (line,) = lines(log)
     assert line["address"] == "10.1.2.3"
     assert line["sop_class_uid"] == XRayAngiographicImageStorage

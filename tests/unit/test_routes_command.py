@@ -52,8 +52,7 @@ def test_check_names_line_and_key_of_every_mistake(fullfield, tmp_path):
     assert err.splitlines() == [
         f"fullfield: {file}, line 1: routes[0].destinations is missing.",
         f"fullfield: {file}, line 3: routes[0].priority must be 100 or less, not 500.",
-        f"fullfield: {file}, line 4: routes[0].destinatons is not a known key "
-        "(did you mean 'destinations'?).",
+        f"fullfield: {file}, line 4: routes[0].destinatons is not a known key (did you mean 'destinations'?).",
     ]
 
 
@@ -113,9 +112,7 @@ def test_without_a_calling_title_the_one_in_the_file_counts(fullfield, tmp_path)
     cine.file_meta.SourceApplicationEntityTitle = "CARM7"
     file = tmp_path / "sent.dcm"
     cine.save_as(file, enforce_file_format=True)
-    assert fullfield("routes", "test", file, "--routes", EXAMPLE)[1].startswith(
-        "Sent by CARM7 to FULLFIELD, "
-    )
+    assert fullfield("routes", "test", file, "--routes", EXAMPLE)[1].startswith("Sent by CARM7 to FULLFIELD, ")
 
 
 def test_without_any_calling_title_the_sender_is_unnamed(fullfield, cine):

@@ -83,8 +83,7 @@ def test_names_that_do_not_agree_are_told_where_they_stand(written):
     assert mistakes(file) == [
         "line 8: routes[1].name 'a' is taken; each name may stand once.",
         "line 16: destinations[1].name 'pacs' is taken; each name may stand once.",
-        "line 5: routes[0].destinations[1] names 'pasc', which is not among the destinations "
-        "(did you mean 'pacs'?).",
+        "line 5: routes[0].destinations[1] names 'pasc', which is not among the destinations (did you mean 'pacs'?).",
         "line 9: routes[1].destinations[1] names 'pacs' a second time.",
     ]
 
@@ -126,13 +125,11 @@ def test_a_route_without_destinations_is_told(written):
         ),
         (
             'keyword = "Rows"',
-            "line 4: routes[0].match.attributes[0] must hold exactly one of: equals, pattern, "
-            "minimum and/or maximum.",
+            "line 4: routes[0].match.attributes[0] must hold exactly one of: equals, pattern, minimum and/or maximum.",
         ),
         (
             'keyword = "Rows"\nequals = 512\nmaximum = 600',
-            "line 4: routes[0].match.attributes[0] must hold exactly one of: equals, pattern, "
-            "minimum and/or maximum.",
+            "line 4: routes[0].match.attributes[0] must hold exactly one of: equals, pattern, minimum and/or maximum.",
         ),
         (
             'keyword = "Rows"\nminimum = 600\nmaximum = 512',
@@ -167,9 +164,7 @@ def test_a_wrong_rule_is_told(written, rule, told):
 )
 def test_a_wrong_value_is_told(written, line, told):
     rest = "" if line.startswith("name") else 'name = "a"\n'
-    assert mistakes(written(f'[[routes]]\n{line}\ndestinations = ["pacs"]\n{rest}{PACS}')) == [
-        f"line 2: {told}"
-    ]
+    assert mistakes(written(f'[[routes]]\n{line}\ndestinations = ["pacs"]\n{rest}{PACS}')) == [f"line 2: {told}"]
 
 
 def test_the_mark_cannot_be_switched_off(written):

@@ -213,9 +213,7 @@ def test_our_own_results_take_no_route_even_without_synthetic_data():
     (sent_back,) = secondary_captures(result, reconstruction, route="a", mark=Mark())
     assert reason(route("a"), header=sent_back) == "the picture is itself generated (SyntheticData is YES)"
     del sent_back.SyntheticData
-    assert (
-        reason(route("a"), header=sent_back) == "the picture is itself generated (ImageType holds GENERATED)"
-    )
+    assert reason(route("a"), header=sent_back) == "the picture is itself generated (ImageType holds GENERATED)"
 
 
 def test_a_picture_said_not_to_be_synthetic_takes_its_route():

@@ -261,9 +261,7 @@ def test_names_survive_in_their_character_set(name, charset):
 
 
 def test_missing_identification_becomes_empty_not_invented():
-    source = xa(
-        missing=["PatientID", "PatientName", "StudyID", "StudyDate", "AccessionNumber", "InstanceNumber"]
-    )
+    source = xa(missing=["PatientID", "PatientName", "StudyID", "StudyDate", "AccessionNumber", "InstanceNumber"])
     [result] = capture(source)
     assert result["PatientID"].is_empty
     assert result["PatientName"].is_empty
@@ -334,9 +332,7 @@ def test_a_frame_time_vector_of_the_wrong_length_is_replaced_by_the_frame_rate()
 
 
 def test_a_cine_without_timing_is_numbered_and_claims_none():
-    [result] = capture(
-        xa(missing=["FrameTime", "FrameIncrementPointer", "CineRate", "RecommendedDisplayFrameRate"])
-    )
+    [result] = capture(xa(missing=["FrameTime", "FrameIncrementPointer", "CineRate", "RecommendedDisplayFrameRate"]))
     assert result.FrameIncrementPointer == 0x00182001
     assert result.PageNumberVector == [1, 2, 3, 4]
     assert "FrameTime" not in result
@@ -419,9 +415,7 @@ def shown(dataset, stored, function="LINEAR"):
     window=st.tuples(st.integers(-300, 3000), st.integers(2, 4000)),
     function=st.sampled_from(["LINEAR", "LINEAR_EXACT", "SIGMOID"]),
 )
-def test_every_stored_value_looks_as_in_the_source(
-    bits, signed, photometric, slope, intercept, window, function
-):
+def test_every_stored_value_looks_as_in_the_source(bits, signed, photometric, slope, intercept, window, function):
     source = xa(bits_stored=bits, signed=signed, photometric=photometric, rows=16, columns=16)
     source.RescaleSlope, source.RescaleIntercept, source.RescaleType = slope, intercept, "US"
     (source.WindowCenter, source.WindowWidth), source.VOILUTFunction = window, function
@@ -432,9 +426,7 @@ def test_every_stored_value_looks_as_in_the_source(
 
 
 def test_what_was_lossy_stays_lossy():
-    source = xa(
-        LossyImageCompression="01", LossyImageCompressionRatio=12, LossyImageCompressionMethod="ISO_10918_1"
-    )
+    source = xa(LossyImageCompression="01", LossyImageCompressionRatio=12, LossyImageCompressionMethod="ISO_10918_1")
     [result] = capture(source)
     assert result.LossyImageCompression == "01"
     assert result.LossyImageCompressionRatio == 12

@@ -65,9 +65,7 @@ def test_the_annotated_example_names_every_key():
             assert f"{name} = " in text
             continue
         keys = set(tomllib.loads(text)[name])
-        in_comments = {
-            key for key in section.model_fields if f"# {key} = " in text or f"{name}.{key}]]" in text
-        }
+        in_comments = {key for key in section.model_fields if f"# {key} = " in text or f"{name}.{key}]]" in text}
         assert set(section.model_fields) == keys | in_comments
 
 
@@ -79,9 +77,7 @@ def test_every_setting_is_described():
 
 
 def test_relative_paths_are_relative_to_the_file(written, tmp_path):
-    settings = load_settings(
-        written('routes = "r/a.toml"\n[storage]\nroot = "data"\ndatabase = "sqlite:///db/x.db"\n')
-    )
+    settings = load_settings(written('routes = "r/a.toml"\n[storage]\nroot = "data"\ndatabase = "sqlite:///db/x.db"\n'))
     assert settings.routes == tmp_path / "r" / "a.toml"
     assert settings.storage.root == tmp_path / "data"
     assert settings.storage.database_url == f"sqlite:///{tmp_path}/db/x.db"
@@ -124,8 +120,7 @@ def test_every_mistake_is_told_by_file_line_and_key(written):
     )
     assert set(mistakes(file)) == {
         f"{file}, line 3: listener.port must be 65535 or less, not 70000.",
-        f"{file}, line 4: listener.ae_title must be an AE title of 1 to 16 characters, "
-        "not 'MUCH TOO LONG FOR ONE'.",
+        f"{file}, line 4: listener.ae_title must be an AE title of 1 to 16 characters, not 'MUCH TOO LONG FOR ONE'.",
         f"{file}, line 6: listener.allow[0].ae_title is missing.",
         f"{file}, line 7: listener.allow[0].addresses[0] must be an IP address or a network "
         "such as '10.1.2.0/24', not 'carm1'.",
@@ -156,9 +151,7 @@ def test_a_text_that_ends_too_early_is_told_with_its_last_line(written):
 
 
 def test_a_missing_file_is_told(tmp_path):
-    assert mistakes(tmp_path / "none.toml") == [
-        f"{tmp_path}/none.toml: cannot be read: No such file or directory."
-    ]
+    assert mistakes(tmp_path / "none.toml") == [f"{tmp_path}/none.toml: cannot be read: No such file or directory."]
 
 
 def test_a_file_in_another_encoding_is_told(tmp_path):

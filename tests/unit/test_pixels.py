@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.encaps import encapsulate
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
+
+from config.errors import UnsupportedImage
+from inference.pixels import read_cine
+from tests.factory import COMPRESSED, write, xa
+
+SYNTAXES = (None, ImplicitVRLittleEndian, *COMPRESSED)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_every_transfer_syntax_gives_the_stored_values(tmp_path, syntax, bits):
+    dataset = xa(frames=3, rows=40, columns=56, bits_stored=bits)
+    plain = read_cine(dataset).stored
+
+    cine = read_cine(dcmread(write(dataset, tmp_path / "a.dcm", syntax)))
+
+    assert cine.stored.shape == (3, 40, 56)
+    assert cine.stored.dtype == (np.uint8 if bits == 8 else np.uint16)
+    assert np.array_equal(cine.stored, plain)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("signed", [False, True])
+def test_every_depth_is_read_as_written(bits, signed):
+    stored = np.random.default_rng(0).integers(0, 2**bits, (2, 16, 20))
+    stored = stored - 2 ** (bits - 1) if signed else stored
+
+    cine = read_cine(xa(stored=stored, bits_stored=bits, signed=signed))
+
+    assert np.array_equal(cine.stored, stored)
+    assert cine.stored.dtype.kind == ("i" if signed else "u")
+    assert cine.stored.dtype == cine.mapping.dtype
+
+
+def test_a_single_frame_without_number_of_frames_is_a_cine_of_one(tmp_path):
+    assert read_cine(dcmread(write(xa(frames=0), tmp_path / "a.dcm"))).stored.shape == (1, 64, 64)
+
+
+def test_a_deflated_object_is_read(tmp_path):
+    dataset = xa()
+    path = write(dataset, tmp_path / "a.dcm", DeflatedExplicitVRLittleEndian)
+
+    assert np.array_equal(read_cine(dcmread(path)).stored, read_cine(dataset).stored)
+
+
+def test_overlay_bits_stay_in_the_stored_values():
+    stored = np.full((1, 16, 16), 0xA123)
+    dataset = xa(stored=stored, bits_stored=16)
+    dataset.BitsStored, dataset.HighBit = 12, 11
+
+    cine = read_cine(dataset)
+
+    assert np.array_equal(cine.stored, stored)
+    assert cine.mapping.to_grey(cine.stored).max() < 0
+
+
+def declined(dataset, *words):
+    with pytest.raises(UnsupportedImage) as caught:
+        read_cine(dataset)
+    sentence = str(caught.value)
+    assert sentence[0].isupper() and sentence.endswith(".") and "\n" not in sentence
+    for word in words:
+        assert word in sentence
+
+
+def test_no_pixel_data_are_declined():
+    declined(xa(missing=["PixelData"]), "no pixel data")
+    declined(xa(PixelData=b""), "no pixel data")
+
+
+def test_truncated_pixel_data_are_declined():
+    dataset = xa(frames=4)
+    dataset.PixelData = dataset.PixelData[:-1000]
+
+    declined(dataset, "frame 4 of 4", "truncated")
+
+
+def test_a_header_that_claims_fewer_frames_than_there_are_is_declined():
+    dataset = xa(frames=4)
+    dataset.NumberOfFrames = 2
+
+    declined(dataset, "hold 4 frames", "says 2")
+
+
+@pytest.mark.parametrize("syntax", [None, *COMPRESSED])
+def test_a_header_that_claims_60000_frames_takes_no_memory_for_them(tmp_path, monkeypatch, syntax):
+    dataset = dcmread(write(xa(frames=2), tmp_path / "a.dcm", syntax))
+    dataset.NumberOfFrames = 60_000
+    monkeypatch.setattr(np, "empty", lambda *_: pytest.fail("memory was taken"))
+
+    declined(dataset, "60000")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({"photometric": "RGB", "bits_stored": 8}, ["color"]),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, ["PALETTE COLOR"]),
+        ({"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31}, ["32 bits"]),
+        ({"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}, ["1 bits in 1"]),
+        ({"HighBit": 15}, ["bit 15"]),
+        ({"BitsStored": 7, "HighBit": 6}, ["7 bits"]),
+        ({"Rows": 0}, ["64 x 0"]),
+        ({"missing": ["Columns"]}, ["Columns", "missing"]),
+        ({"missing": ["PixelRepresentation"]}, ["PixelRepresentation"]),
+        ({"PixelRepresentation": 7}, ["Pixel Representation"]),
+        ({"NumberOfFrames": 0}, ["0 frames"]),
+        ({"FloatPixelData": b"\0\0\0\0"}, ["floating point"]),
+    ],
+)
+def test_what_is_no_grey_picture_is_declined(attributes, words):
+    declined(xa(**attributes), *words)
+
+
+def test_an_object_without_transfer_syntax_is_declined():
+    dataset = xa()
+    del dataset.file_meta.TransferSyntaxUID
+
+    declined(dataset, "transfer syntax")
+
+
+def test_a_film_in_pixel_data_is_declined():
+    dataset = xa()
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"
+
+    declined(dataset, "MPEG-4", "another transfer syntax")
+
+
+@pytest.mark.parametrize("syntax", COMPRESSED)
+def test_corrupt_compressed_frames_are_declined(tmp_path, syntax):
+    dataset = dcmread(write(xa(frames=2), tmp_path / "a.dcm", syntax))
+    dataset.PixelData = encapsulate([b"\xff\x4f\xff\x51 no picture at all", b"nor this"])
+
+    declined(dataset, "frame 1 of 2".capitalize(), "corrupt")
+
+
+def test_a_jpeg_2000_frame_cut_in_the_middle_is_declined(tmp_path):
+    dataset = dcmread(write(xa(frames=1), tmp_path / "a.dcm", JPEG2000Lossless))
+    from pydicom.encaps import get_frame
+
+    dataset.PixelData = encapsulate([get_frame(dataset.PixelData, 0, number_of_frames=1)[:120]])
+
+    declined(dataset, "corrupt")
+
+
+def test_bytes_that_are_no_fragments_are_declined(tmp_path):
+    dataset = dcmread(write(xa(frames=2), tmp_path / "a.dcm", JPEG2000Lossless))
+    dataset.PixelData = b"\1\2\3\4\5\6\7\x08" * 8
+
+    declined(dataset, "broken")
+
+
+def test_a_compressed_frame_of_another_size_is_declined(tmp_path):
+    dataset = dcmread(write(xa(frames=1), tmp_path / "a.dcm", JPEG2000Lossless))
+    dataset.Rows = 48
+
+    declined(dataset)
