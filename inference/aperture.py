@@ -64,7 +64,7 @@ def _check_share(apertures: Mask) -> None:
         raise NoAperture(f"The aperture leaves {shares.max():.0%} of a frame open: there is nothing to reconstruct.")
     if shares.min() < SMALLEST:
         raise NoAperture(
-            f"The aperture leaves {shares.min():.1%} of a frame open, less than the {SMALLEST:.1%} a reconstruction needs."
+            f"The aperture leaves {shares.min():.1%} of a frame open; a reconstruction needs {SMALLEST:.1%}."
         )
 
 

@@ -41,7 +41,8 @@ def _block_noise(image: NDArray[np.float32]) -> NDArray[np.float64]:
     columns = np.linspace(0, image.shape[1], _BLOCKS + 1).astype(int)
     sums = np.add.reduceat(np.add.reduceat(detail, rows[:-1], axis=0), columns[:-1], axis=1)
     area = np.diff(rows)[:, None] * np.diff(columns)[None]
-    return np.log(sums / area + 0.01)
+    logarithm: NDArray[np.float64] = np.log(sums / area + 0.01)
+    return logarithm
 
 
 def _best_rectangle(noise: NDArray[np.float64]) -> tuple[int, int, int, int, float]:

@@ -141,12 +141,12 @@ def _windowed(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.float
     function = str(source.get("VOILUTFunction") or "LINEAR")
     if centre is None or width is None or width <= (1 if function == "LINEAR" else 0):
         return None
-    if function == "SIGMOID":
-        sigmoid: NDArray[np.float64] = 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -500, 500)))
-        return sigmoid
     if function == "LINEAR":
         centre, width = centre - 0.5, width - 1
-    shown: NDArray[np.float64] = np.clip((values - centre) / width + 0.5, 0, 1)
+    relative = (values - centre) / max(width, 1e-3)
+    shown: NDArray[np.float64] = np.clip(relative + 0.5, 0, 1)
+    if function == "SIGMOID":
+        shown = 1 / (1 + np.exp(np.clip(-4 * relative, -500, 500)))
     if len(np.unique(shown)) < 3:
         return None
     return shown
@@ -159,10 +159,10 @@ def _looked_up(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.floa
         return None
     try:
         bits = int(source.VOILUTSequence[0].LUTDescriptor[2])
-        looked_up = apply_voi(np.rint(values).astype(np.int32), source)
+        looked_up: NDArray[np.float64] = apply_voi(np.rint(values).astype(np.int32), source) / (2**bits - 1)
     except Exception as error:  # a broken table fails in as many ways as it has parts
         raise UnsupportedImage("The VOI LUT cannot be read; the modality's vendor mends its header.") from error
-    return np.asarray(looked_up, dtype=np.float64) / (2**bits - 1)
+    return looked_up
 
 
 def _strictly_monotone(

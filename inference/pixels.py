@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.encaps import generate_fragments
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID
+from pydicom.uid import UID, RLELossless
 
 from config.errors import UnsupportedImage
 from inference.grey_mapping import GreyMapping, grey_mapping
@@ -158,8 +158,12 @@ def _decode(dataset: Dataset, syntax: UID, frames: int, dtype: np.dtype[np.integ
 
 
 def _decoded_frames(dataset: Dataset, syntax: UID) -> Iterator[NDArray[np.integer]]:
-    """One frame after the other, as stored: no color conversion, no scaling."""
-    for frame, _ in get_decoder(syntax).iter_array(dataset, raw=True):
+    """One frame after the other, as stored: no color conversion, no scaling.
+
+    Codecs leave nothing but the sign to the bits above the stored ones; elsewhere these bits may hold overlays.
+    """
+    codec = syntax.is_encapsulated and syntax != RLELossless
+    for frame, _ in get_decoder(syntax).iter_array(dataset, raw=True, correct_unused_bits=codec):
         yield frame
 
 

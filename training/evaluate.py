@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
-from inference.aperture import find_aperture
-from inference.pixels import Cine, GreyMapping
 from numpy.typing import NDArray
 from PIL import Image
 
 from config.errors import NoAperture
+from inference.aperture import find_aperture
 from inference.network import FRAME_SIDE
+from inference.pixels import Cine, GreyMapping
 from inference.reconstruct import Reconstructor
 from inference.reconstruction import Mode
 from training.metrics import NINETY_PERCENT, iou, log_spectrum, mse, psnr, ssim

@@ -91,4 +91,4 @@ def test_tampering_past_the_triggers_is_found(fullfield, node, tmp_path, tamperi
             connection.execute(f"DROP TRIGGER {trigger}")
         connection.execute(tampering)
     connection.close()
-    assert fullfield("audit", "--study", STUDY, "--verify") == (1, "", f"fullfield: {said}.\n")
+    assert fullfield("audit", "--study", STUDY, "--verify") == (1, "", f"fullfield: {said}\n")

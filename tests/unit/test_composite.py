@@ -33,7 +33,7 @@ def scene(offset=0.2, noise=0.0):
 
 
 def test_no_step_shows_at_the_edge():
-    mapping, truth, stored, generated, aperture = scene()
+    mapping, _, stored, generated, aperture = scene()
 
     grey = mapping.to_grey(Composer(mapping).compose(stored, generated, aperture))
 
@@ -42,7 +42,7 @@ def test_no_step_shows_at_the_edge():
 
 
 def test_far_from_the_edge_the_generated_grey_stands():
-    mapping, truth, stored, generated, aperture = scene()
+    mapping, _, stored, generated, aperture = scene()
 
     grey = mapping.to_grey(Composer(mapping).compose(stored, generated, aperture))
 
@@ -60,7 +60,7 @@ def test_noise_of_the_measured_side_is_not_smeared_outward():
 
 
 def test_a_moving_aperture_is_followed_frame_by_frame():
-    mapping, truth, stored, generated, aperture = scene()
+    mapping, _, stored, generated, aperture = scene()
     composer = Composer(mapping)
     moved = np.roll(aperture, 30, axis=1)
 
@@ -72,7 +72,7 @@ def test_a_moving_aperture_is_followed_frame_by_frame():
 
 
 def test_nothing_measured_is_all_generated_and_all_measured_is_the_source():
-    mapping, truth, stored, generated, aperture = scene()
+    mapping, _, stored, generated, aperture = scene()
 
     assert np.array_equal(Composer(mapping).compose(stored, generated, aperture & False), mapping.to_stored(generated))
     assert np.array_equal(Composer(mapping).compose(stored, generated, aperture | True), stored)

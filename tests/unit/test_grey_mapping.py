@@ -89,7 +89,7 @@ def test_a_window_that_shows_no_picture_does_not_count():
 def test_only_the_first_of_several_windows_counts():
     mapping = grey_mapping(header(WindowCenter=[1000, 5], WindowWidth=[1001, 3]))
 
-    assert mapping.to_grey(np.array([498, 1002], dtype=np.uint16)) == pytest.approx([-1, 1], abs=0.005)
+    assert mapping.to_grey(np.array([498, 1502], dtype=np.uint16)) == pytest.approx([-1, 1], abs=0.005)
 
 
 def test_low_values_are_bright_in_monochrome1():

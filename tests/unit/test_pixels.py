@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 
 from config.errors import UnsupportedImage
@@ -9,6 +9,15 @@ from inference.pixels import read_cine
 from tests.factory import COMPRESSED, write, xa
 
 SYNTAXES = (None, ImplicitVRLittleEndian, *COMPRESSED)
+
+
+@pytest.mark.parametrize("syntax", COMPRESSED)
+def test_signed_values_survive_compression(tmp_path, syntax):
+    dataset = xa(frames=2, signed=True)
+
+    assert np.array_equal(
+        read_cine(dcmread(write(dataset, tmp_path / "a.dcm", syntax))).stored, read_cine(dataset).stored
+    )
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
@@ -141,8 +150,6 @@ def test_corrupt_compressed_frames_are_declined(tmp_path, syntax):
 
 def test_a_jpeg_2000_frame_cut_in_the_middle_is_declined(tmp_path):
     dataset = dcmread(write(xa(frames=1), tmp_path / "a.dcm", JPEG2000Lossless))
-    from pydicom.encaps import get_frame
-
     dataset.PixelData = encapsulate([get_frame(dataset.PixelData, 0, number_of_frames=1)[:120]])
 
     declined(dataset, "corrupt")
