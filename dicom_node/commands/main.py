@@ -14,6 +14,7 @@ import typer
 from config.errors import FullfieldError
 from dicom_node.commands import jobs, routes, train
 from dicom_node.commands.audit import audit
+from dicom_node.commands.demo import demo
 from dicom_node.commands.doctor import doctor
 from dicom_node.commands.evaluate import evaluate
 from dicom_node.commands.node import node
@@ -56,6 +57,7 @@ app.command()(worker)
 app.command()(reconstruct)
 app.command()(evaluate)
 app.add_typer(train.app, name="train")
+app.command()(demo)
 app.command()(send)
 app.add_typer(routes.app, name="routes")
 app.add_typer(jobs.app, name="jobs")
