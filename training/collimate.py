@@ -1,8 +1,7 @@
-"""The physics of a collimated exposure, and the modality's grey levels.
+"""The physics of a collimated exposure.
 
 Line integrals become quanta (Beer-Lambert) behind four blades, which let a little of the primary beam through
-and do not stop the scatter; the detector adds quantum, line and electronic noise; the modality takes the
-logarithm, removes the local mean and evens out the local contrast, as angiography systems do before display.
+and do not stop the scatter; the detector adds quantum, line and electronic noise.
 Lengths are fractions of the picture's width, so the same exposure can be drawn at any size.
 """
 
@@ -12,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from training.modality import NATIVE_SIZE, Modality, smooth
+
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
-
-#: The grid on which `Exposure.quanta` are counted and the modality works: coarser pictures are reduced ones.
-NATIVE_SIZE = 512
 
 #: Share of the beam in the margin, which the fully opened collimator leaves dark, not black.
 MARGIN_TRANSMISSION = 0.05
@@ -65,41 +63,20 @@ class Exposure:
     margin: float = 0.02
 
 
-@dataclass(frozen=True, kw_only=True)
-class Processing:
-    """The modality's grey levels: logarithm, local mean out, local contrast evened out."""
-
-    #: Standard deviation of the neighbourhood whose mean is taken out, in widths.
-    mean_spread: float = 0.022
-    #: Standard deviation of the neighbourhood whose contrast is evened out, in widths.
-    contrast_spread: float = 0.022
-    #: Contrast (of the logarithm) below which nothing is amplified any further.
-    contrast_floor: float = 0.014
-    #: How much more the finest detail (noise) counts as contrast.
-    fine_weight: float = 8.0
-    #: Standard deviation that an evened-out picture has, in grey levels of [-1, 1].
-    contrast: float = 0.29
-    #: Quanta of a native pixel below which the logarithm turns linear.
-    dark: float = 10.0
-    #: Grey level of no contrast.
-    middle: float = -0.05
-
-
 def simulate_pair(
     line_integrals: Floats,
     aperture: Aperture,
     exposure: Exposure,
+    modality: Modality,
     rng: np.random.Generator,
-    processing: Processing | None = None,
 ) -> tuple[Floats, Floats]:
     """The full field and the collimated picture of one anatomy, two exposures of their own noise.
 
     line_integrals: (h, w) float32, sum of mu * dl. Returns two (h, w) float32 frames in [-1, 1].
     """
-    processing = processing or Processing()
     full = detect(line_integrals, None, exposure, rng)
     collimated = detect(line_integrals, aperture, exposure, rng)
-    return process(full, processing), process(collimated, processing)
+    return modality.picture(full), modality.picture(collimated)
 
 
 def detect(line_integrals: Floats, aperture: Aperture | None, exposure: Exposure, rng: np.random.Generator) -> Floats:
@@ -117,7 +94,7 @@ def detect(line_integrals: Floats, aperture: Aperture | None, exposure: Exposure
     lines = rng.standard_normal(height + 1).astype(np.float32)
     detected += exposure.line_noise / 2 * (lines[1:] - lines[:-1])[:, None]
     digit = np.float32(exposure.digit / reduction)
-    return _smooth(np.rint(detected / digit) * digit, exposure.blur)
+    return smooth(np.rint(detected / digit) * digit, exposure.blur)
 
 
 def expected_quanta(line_integrals: Floats, aperture: Aperture | None, exposure: Exposure) -> Floats:
@@ -145,24 +122,6 @@ def blade_attenuation(shape: tuple[int, int], aperture: Aperture | None, exposur
         across += _shadow(width, aperture.left, aperture.right, penumbra, exposure.transmission[0])
         down += _shadow(height, aperture.top, aperture.bottom, penumbra, exposure.transmission[1])
     return np.asarray(down[:, None] + across[None, :], dtype=np.float32)
-
-
-def process(quanta: Floats, processing: Processing) -> Floats:
-    """The modality's picture of the detected quanta: (h, w) float32 in [-1, 1]."""
-    width = quanta.shape[1]
-    # A logarithm that goes on through zero, where the dark detector's noise is.
-    logarithm = np.arcsinh(quanta / np.float32(2 * processing.dark))
-    detail = logarithm - _smooth(logarithm, processing.mean_spread * width)
-    energy = detail * detail
-    # Evening-out tames noise more than anatomy: the finest detail counts more. Reduced pictures lost most of
-    # it after the modality had evened out, so what is left of it stands for more.
-    finest = logarithm - _smooth(logarithm, 0.6)
-    energy += processing.fine_weight * (NATIVE_SIZE / width) ** 3 * finest * finest
-    # The mean root instead of the mean square: one blade's edge must not grey out its whole neighbourhood.
-    root = _smooth(np.sqrt(np.sqrt(energy)), processing.contrast_spread * width)
-    local = root * root + processing.contrast_floor
-    grey = processing.middle + np.tanh(processing.contrast * detail / local)
-    return np.asarray(np.clip(grey, -1, 1), dtype=np.float32)
 
 
 def random_exposure(rng: np.random.Generator) -> Exposure:
@@ -201,11 +160,6 @@ def _shadow(size: int, first: float, last: float, penumbra: float, transmission:
     inside = np.minimum(middle - first, last - middle)
     in_view = np.clip(inside / max(penumbra, 1e-6), 0, 1)
     return np.asarray(-np.log(transmission + (1 - transmission) * in_view), dtype=np.float64)
-
-
-def _smooth(image: Floats, sigma: float) -> Floats:
-    smoothed: Floats = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=2.5)
-    return smoothed
 
 
 def _spread(image: Floats, spread: float) -> Floats:

@@ -12,10 +12,14 @@ from torch.nn import functional as F
 
 from inference.network import FRAME_SIDE
 from training.collimate import random_aperture, random_exposure, simulate_pair
+from training.devices import add_devices
+from training.modality import random_modality
 from training.pairs import Pair, aperture_mask, read_picture
 
 #: Share of the examples of a batch that are simulated on CT projections, where there are any.
-CT_SHARE = 0.25
+CT_SHARE = 0.45
+#: Share of the CT views that only validation sees, and how many examples it draws on them.
+HELD_OUT_SHARE, HELD_OUT_EXAMPLES = 0.06, 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,7 @@ class Examples:
         self._projections: NDArray[np.float16] | None = None
         if projections is not None:
             self._projections = np.load(projections, mmap_mode="r")
+            self._first_held_out = round(len(self._projections) * (1 - HELD_OUT_SHARE))
         self._seed = seed
 
     def batch(self, step: int, size: int) -> Batch:
@@ -48,25 +53,35 @@ class Examples:
         rng = np.random.default_rng([self._seed, step])
         simulated = 0 if self._projections is None else int(rng.binomial(size, CT_SHARE))
         stacks = [_augment(self._pairs[rng.integers(len(self._pairs))], rng) for _ in range(size - simulated)]
-        stacks += [self._simulated(rng) for _ in range(simulated)]
-        full, collimated, aperture = torch.stack(stacks).unsqueeze(2).unbind(1)
-        return Batch(full=full, collimated=collimated, aperture=aperture)
+        stacks += [self._simulated(rng, 0, self._first_held_out) for _ in range(simulated)]
+        return _batch(stacks)
 
-    def _simulated(self, rng: np.random.Generator) -> Tensor:
+    def held_out(self, pairs: Sequence[Pair]) -> Batch:
+        """What validation sees: the pairs as they are, and examples simulated on CT views kept out of training."""
+        stacks = [_stack(pair, FRAME_SIDE) for pair in pairs]
+        if self._projections is not None:
+            rng = np.random.default_rng(0)
+            last = len(self._projections)
+            stacks += [self._simulated(rng, self._first_held_out, last) for _ in range(HELD_OUT_EXAMPLES)]
+        return _batch(stacks)
+
+    def _simulated(self, rng: np.random.Generator, first: int, last: int) -> Tensor:
+        """One pair on a random CT view out of [first, last)."""
         assert self._projections is not None
-        view = self._projections[rng.integers(len(self._projections))].astype(np.float32)
+        view = self._projections[rng.integers(first, last)].astype(np.float32)
         if rng.random() < 0.5:
             view = view[:, ::-1]
-        view = _random_crop(view, rng)
+        view = add_devices(_random_crop(view, rng), rng)
         aperture = random_aperture(view.shape, rng)
-        full, collimated = simulate_pair(view, aperture, random_exposure(rng), rng)
+        exposure = random_exposure(rng)
+        full, collimated = simulate_pair(view, aperture, exposure, random_modality(exposure.quanta, rng), rng)
         measured = aperture.mask(full.shape).astype(np.float32)
         return torch.from_numpy(np.stack([full, collimated, measured]))
 
 
-def pair_batch(pairs: Sequence[Pair]) -> Batch:
-    """The pairs as they are, in the thesis's 256x256 (PIL bilinear)."""
-    full, collimated, aperture = torch.stack([_stack(pair, FRAME_SIDE) for pair in pairs]).unsqueeze(2).unbind(1)
+def _batch(stacks: Sequence[Tensor]) -> Batch:
+    """Stacks of full, collimated and aperture, each (3, h, w), as one batch."""
+    full, collimated, aperture = torch.stack(list(stacks)).unsqueeze(2).unbind(1)
     return Batch(full=full, collimated=collimated, aperture=aperture)
 
 

@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from training.collimate import Aperture, Exposure, simulate_pair
 from training.devices import Cylinder, draw, smooth_axis
+from training.modality import LogCurve
 from training.project import HELD_OUT_PRIMARY_ANGLES, View, load_volume, project, shadow
 from training.sample_header import BITS_STORED, sample_dataset
 
@@ -35,14 +36,15 @@ APERTURE = Aperture(left=168, top=112, right=408, bottom=340)
 EXPOSURE = Exposure(
     quanta=1.2e5,
     scatter_to_primary=0.12,
-    transmission=(0.012, 0.007),
+    transmission=(0.02, 0.014),
     electronic_noise=6.0,
     line_noise=1.0,
-    margin=0.012,
+    margin=0.0,
 )
 FIRST_VIEW = View(
     primary_angle=22.0, secondary_angle=-4.0, source_to_detector=1100.0, offset=(8.0, 5.0, -8.0), detector_side=300.0
 )
+MODALITY = LogCurve(open_beam=EXPOSURE.quanta)
 #: Degrees that the C-arm turns from the first frame to the last.
 TURN = 10.0
 
@@ -89,7 +91,7 @@ def expose(subject: Subject, views: Sequence[View], size: int, seed: int = 5) ->
         advance = 0.55 + 0.45 * index / max(len(views) - 1, 1)
         scene = with_wire(project(subject, view, size, ray_samples=400), view, advance)
         binned = scene.reshape(size // BINNING, BINNING, size // BINNING, BINNING).mean(axis=(1, 3))
-        pair = simulate_pair(binned, aperture, EXPOSURE, rng)
+        pair = simulate_pair(binned, aperture, EXPOSURE, MODALITY, rng)
         full.append(_stored(pair[0]))
         collimated.append(_stored(pair[1]))
     return np.stack(full), np.stack(collimated)
