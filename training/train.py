@@ -6,6 +6,7 @@ often measure on the validation pairs, keep the best, and write a checkpoint fro
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from inference.palette import RESIDUAL_SCALE, Palette, condition
 from inference.sampler import SIGMA_MAX, SIGMA_MIN
 from inference.vae import VAE
 from inference.weights import PALETTE_CHANNELS, VAE_CHANNELS, VAE_LATENT_CHANNELS, write_card, write_weights
-from training.examples import Batch, Examples, pair_batch
+from training.examples import Batch, Examples
 from training.metrics import structural_similarity
 from training.pairs import Pair
 
@@ -49,7 +50,7 @@ class TrainingSettings:
     weight_decay: float = 0.01
     ema: float = 0.998
     seed: int = 1
-    validate_every: int = 250
+    validate_every: int = 500
     mixed_precision: str = "bf16"
 
 
@@ -63,10 +64,14 @@ class Material:
     projections: Path | None
 
 
-def train_vae(material: Material, settings: TrainingSettings, out: Path) -> Path:
+def train_vae(
+    material: Material, settings: TrainingSettings, out: Path, channels: Sequence[int] = VAE_CHANNELS
+) -> Path:
     """Train the VAE prior: squared error and structure of the estimate in the hidden region, KL of the latents.
 
-    Writes `vae.safetensors` (the EMA weights with the least validation error), checkpoints and `vae.json` to `out`.
+    channels: features of each level; only a network of the default's can be part of a profile.
+    Writes `vae.safetensors` (the EMA weights with the least validation error), a checkpoint and `vae.json` to `out`.
+    Raises ConfigError for a run or data that cannot be used.
     """
 
     def loss(model: nn.Module, batch: Batch) -> Tensor:
@@ -89,15 +94,17 @@ def train_vae(material: Material, settings: TrainingSettings, out: Path) -> Path
         mean = torch.cat([model(c, a).mean for c, a in _chunks(batch.collimated, batch.aperture)])
         return float(((batch.full - mean).square() * (1 - batch.aperture)).mean())
 
-    model = VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS)
-    return _train("vae", model, loss, validate, material, settings, out)
+    return _train("vae", lambda: VAE(channels, VAE_LATENT_CHANNELS), loss, validate, material, settings, out)
 
 
-def train_palette(vae: VAE, material: Material, settings: TrainingSettings, out: Path) -> Path:
+def train_palette(
+    vae: VAE, material: Material, settings: TrainingSettings, out: Path, channels: Sequence[int] = PALETTE_CHANNELS
+) -> Path:
     """Train Palette on the residual of the VAE: the weighted denoising loss of EDM (equation 8), hidden region only.
 
-    Writes `palette.safetensors` (EMA weights with the least weighted denoising error in validation), checkpoints
-    and `palette.json` to `out`.
+    channels: features of each level; only a network of the default's can be part of a profile.
+    Writes `palette.safetensors` (EMA weights with the least weighted denoising error in validation), a checkpoint
+    and `palette.json` to `out`. Raises ConfigError for a run or data that cannot be used.
     """
     vae = vae.eval().requires_grad_(False)
 
@@ -129,8 +136,7 @@ def train_palette(vae: VAE, material: Material, settings: TrainingSettings, out:
                 errors.append(float(_mean_over((1 + level**-2) * (estimate - clean).square(), 1 - a)))
         return sum(errors) / len(errors)
 
-    model = Palette(PALETTE_CHANNELS)
-    return _train("palette", model, loss, validate, material, settings, out)
+    return _train("palette", lambda: Palette(channels), loss, validate, material, settings, out)
 
 
 def seal(folder: Path, version: str, data: Sequence[Path]) -> None:
@@ -150,7 +156,7 @@ def seal(folder: Path, version: str, data: Sequence[Path]) -> None:
 
 def _train(
     name: str,
-    model: nn.Module,
+    make: Callable[[], nn.Module],
     loss_of: Callable[[nn.Module, Batch], Tensor],
     validate: Callable[[nn.Module, Batch], float],
     material: Material,
@@ -160,8 +166,8 @@ def _train(
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
     set_seed(settings.seed)
     examples = Examples(material.training, material.projections, settings.seed)
-    held_out = pair_batch(material.validation).to(accelerator.device)
-    model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    held_out = examples.held_out(material.validation).to(accelerator.device)
+    model = make().to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))  # type: ignore[no-untyped-call]
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
@@ -170,12 +176,9 @@ def _train(
     trained, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
     accelerator.register_for_checkpointing(average)
     history = _resume(accelerator, name, settings, out)
-    best, running, started = (
-        min((row["validation"] for row in history), default=float("inf")),
-        0.0,
-        time.monotonic(),
-    )
-    first = int(history[-1]["step"]) if history else 0
+    best = min((row["validation"] for row in history), default=float("inf"))
+    last = history[-1] if history else {"step": 0, "loss": 0.0, "seconds": 0.0}
+    first, running, started = int(last["step"]), last["loss"], time.monotonic() - last["seconds"]
     with _progress() as progress, ThreadPoolExecutor(1) as ahead:
         task = progress.add_task(f"training {name}", total=settings.steps, completed=first, note="")
         upcoming = ahead.submit(examples.batch, first, settings.batch)
@@ -205,11 +208,13 @@ def _train(
                 }
                 history.append(row)
                 progress.console.print(f"{name} {step + 1}: loss {running:.4f}, validation error {error:.5f}")
-                accelerator.save_state(str(out / f"{name}-checkpoint"))
-                _write_run(out / f"{name}.json", settings, history)
                 if error < best:
                     best = error
                     write_weights(average.module, out / f"{name}.safetensors")
+                accelerator.save_state(str(_checkpoint(out, name, step + 1)))
+                _write_run(out, name, settings, history)
+    if best == float("inf"):
+        raise FullfieldError(f"training {name} gave no weights: no validation error was a number")
     return out / f"{name}.safetensors"
 
 
@@ -222,7 +227,7 @@ def _learning_rate(step: int, settings: TrainingSettings) -> float:
 
 
 def _resume(accelerator: Accelerator, name: str, settings: TrainingSettings, out: Path) -> list[dict[str, float]]:
-    """Load the last checkpoint of this run, if there is one, and give its history."""
+    """Load the checkpoint that this run's history ends with, if there is one, and give the history."""
     out.mkdir(parents=True, exist_ok=True)
     run = out / f"{name}.json"
     if not run.is_file():
@@ -230,13 +235,26 @@ def _resume(accelerator: Accelerator, name: str, settings: TrainingSettings, out
     earlier = json.loads(run.read_text())
     if earlier["settings"] != asdict(settings):
         raise ConfigError(f"{run}: holds a run with other settings; choose another folder or the same settings")
-    accelerator.load_state(str(out / f"{name}-checkpoint"))
     history: list[dict[str, float]] = earlier["history"]
+    checkpoint = _checkpoint(out, name, int(history[-1]["step"]))
+    try:
+        accelerator.load_state(str(checkpoint))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"{checkpoint}: missing or of another network; remove {run} to begin anew") from error
     return history
 
 
-def _write_run(path: Path, settings: TrainingSettings, history: list[dict[str, float]]) -> None:
-    path.write_text(json.dumps({"settings": asdict(settings), "history": history}, indent=1))
+def _checkpoint(out: Path, name: str, step: int) -> Path:
+    return out / f"{name}-checkpoint-{step}"
+
+
+def _write_run(out: Path, name: str, settings: TrainingSettings, history: list[dict[str, float]]) -> None:
+    """Make the newest checkpoint the one to resume from, in one move: a crash leaves this one or the one before."""
+    part = out / f"{name}.json.part"
+    part.write_text(json.dumps({"settings": asdict(settings), "history": history}, indent=1))
+    part.replace(out / f"{name}.json")
+    for older in history[:-1]:
+        shutil.rmtree(_checkpoint(out, name, int(older["step"])), ignore_errors=True)
 
 
 def _mean_over(values: Tensor, mask: Tensor) -> Tensor:

@@ -1,0 +1,228 @@
+"""The training loops, on networks so small that a step takes a moment."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+
+from config.errors import ConfigError, FullfieldError
+from inference.vae import VAE
+from inference.weights import VAE_LATENT_CHANNELS, read_weights
+from tests.pairs import write_pairs
+from training import train
+from training.examples import Examples
+from training.pairs import aperture_mask, read_pairs, read_picture
+from training.train import Material, TrainingSettings, seal, train_palette, train_vae
+
+CHANNELS = (16, 16, 32, 32)
+SETTINGS = TrainingSettings(steps=4, batch=1, warm_up=1, validate_every=2, seed=3, mixed_precision="no")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_pairs(tmp_path_factory.mktemp("data"), train=2, val=2)
+
+
+@pytest.fixture(scope="module")
+def material(data):
+    return Material(training=read_pairs(data, "train"), validation=read_pairs(data, "val"), projections=None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def accelerate_starts_anew():
+    """Accelerate holds a process to the precision that it began with."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def small_vae():
+    torch.manual_seed(0)
+    return VAE(CHANNELS, VAE_LATENT_CHANNELS)
+
+
+def teach_vae(material, out, **changes):
+    return train_vae(material, replace(SETTINGS, **changes), out, CHANNELS)
+
+
+def teach_palette(material, out, **changes):
+    return train_palette(small_vae(), material, replace(SETTINGS, **changes), out, CHANNELS)
+
+
+both = pytest.mark.parametrize("teach", [teach_vae, teach_palette])
+
+
+def run_of(path):
+    return json.loads(path.with_suffix(".json").read_text())
+
+
+def checkpoint(path, step):
+    """Raw and averaged parameters of a checkpoint, by their name in the network."""
+    folder = path.with_name(f"{path.stem}-checkpoint-{step}")
+    averaged = torch.load(folder / "custom_checkpoint_0.pkl", weights_only=True)
+    return load_file(folder / "model.safetensors"), {
+        name.removeprefix("module."): tensor for name, tensor in averaged.items() if name.startswith("module.")
+    }
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@torch.no_grad()
+def hidden_error(vae, pairs):
+    """Sum of squared errors at hidden pixels over the number of all pixels."""
+    errors = []
+    for pair in pairs:
+        full, collimated = (torch.from_numpy(read_picture(path, 256)) for path in (pair.full, pair.collimated))
+        aperture = torch.from_numpy(aperture_mask(pair.aperture, (256, 256)))
+        estimate = vae(collimated[None, None], aperture[None, None].float()).mean[0, 0]
+        errors.append(torch.where(aperture, 0.0, (estimate - full) ** 2).mean())
+    return float(torch.stack(errors).mean())
+
+
+@both
+def test_a_run_leaves_weights_a_history_and_its_last_checkpoint(material, tmp_path, teach):
+    path = teach(material, tmp_path / "run")
+
+    history = run_of(path)["history"]
+    assert [row["step"] for row in history] == [2, 4]
+    assert all(0 < row["loss"] < 100 and 0 < row["validation"] < 100 for row in history)
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(path).values())
+    name = path.stem
+    assert sorted(file.name for file in path.parent.iterdir()) == [
+        f"{name}-checkpoint-4",
+        f"{name}.json",
+        f"{name}.safetensors",
+    ]
+
+
+@both
+def test_a_run_that_was_broken_off_ends_with_the_weights_of_one_that_was_not(material, tmp_path, monkeypatch, teach):
+    whole = teach(material, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        draw = Examples.batch
+        patch.setattr(Examples, "batch", lambda self, step, size: draw(self, step, size) if step < 3 else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            teach(material, tmp_path / "broken")
+    broken = tmp_path / "broken" / whole.name
+    assert [row["step"] for row in run_of(broken)["history"]] == [2]
+
+    assert teach(material, tmp_path / "broken") == broken
+
+    for first, second in zip(checkpoint(whole, 4), checkpoint(broken, 4), strict=True):
+        assert same(first, second)
+    assert broken.read_bytes() == whole.read_bytes()
+    figures = [[(row["loss"], row["validation"]) for row in run_of(path)["history"]] for path in (whole, broken)]
+    assert figures[0] == figures[1]
+
+
+def test_a_crash_while_a_checkpoint_is_written_resumes_from_the_one_before(material, tmp_path, monkeypatch):
+    whole = teach_vae(material, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        write = train._write_run
+
+        def crash(out, name, settings, history):
+            return write(out, name, settings, history) if len(history) < 2 else 1 / 0
+
+        patch.setattr(train, "_write_run", crash)
+        with pytest.raises(ZeroDivisionError):
+            teach_vae(material, tmp_path / "broken")
+
+    broken = teach_vae(material, tmp_path / "broken")
+
+    assert broken.read_bytes() == whole.read_bytes()
+    assert len(list(broken.parent.glob("vae-checkpoint-*"))) == 1
+
+
+def test_a_finished_run_is_not_trained_further(material, tmp_path):
+    before = teach_vae(material, tmp_path).read_bytes()
+
+    assert teach_vae(material, tmp_path).read_bytes() == before
+    assert len(run_of(tmp_path / "vae.json")["history"]) == 2
+
+
+def test_the_seed_makes_weights_examples_and_noise(material, tmp_path):
+    first, again, other = (
+        teach_vae(material, tmp_path / name, steps=1, seed=seed) for name, seed in (("a", 5), ("b", 5), ("c", 6))
+    )
+
+    assert first.read_bytes() == again.read_bytes()
+    assert first.read_bytes() != other.read_bytes()
+
+
+def test_what_is_kept_is_the_average_of_the_weights_after_each_step(material, tmp_path):
+    """EMA as in EDM: after the first step the weights themselves, then ema * average + (1 - ema) * weights."""
+    one, two = (
+        teach_vae(material, tmp_path / str(steps), steps=steps, warm_up=10, ema=0.75, validate_every=1)
+        for steps in (1, 2)
+    )
+    (first, average_of_first), (second, average) = checkpoint(one, 1), checkpoint(two, 2)
+
+    assert same(first, average_of_first)
+    assert not same(first, second)
+    for name in first:
+        torch.testing.assert_close(average[name], 0.75 * first[name] + 0.25 * second[name])
+
+
+def test_the_best_weights_are_kept_when_later_ones_are_worse(material, tmp_path):
+    path = teach_vae(material, tmp_path, steps=6, learning_rate=0.2, ema=0.0, validate_every=1)
+    errors = [row["validation"] for row in run_of(path)["history"]]
+    assert min(errors) < errors[-1]
+
+    kept = small_vae().eval()
+    read_weights(kept, path)
+    assert hidden_error(kept, material.validation) == pytest.approx(min(errors), rel=0.02)  # half precision is kept
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_there_is(material, tmp_path, monkeypatch):
+    draw = Examples.batch
+
+    def spoilt(self, step, size):
+        batch = draw(self, step, size)
+        return replace(batch, full=batch.full * float("nan")) if step == 3 else batch
+
+    monkeypatch.setattr(Examples, "batch", spoilt)
+
+    with pytest.raises(FullfieldError, match="training vae stopped at step 3: the loss is not finite"):
+        teach_vae(material, tmp_path)
+    assert (tmp_path / "vae.safetensors").is_file()
+
+
+def test_a_folder_that_holds_a_run_with_other_settings_is_left_alone(material, tmp_path):
+    before = teach_vae(material, tmp_path).read_bytes()
+
+    with pytest.raises(ConfigError, match=r"vae\.json: holds a run with other settings"):
+        teach_vae(material, tmp_path, batch=2)
+    assert (tmp_path / "vae.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("spoil", ["remove", "other network"])
+def test_a_checkpoint_that_cannot_be_resumed_is_told_in_one_line(material, tmp_path, spoil):
+    teach_vae(material, tmp_path)
+    channels = CHANNELS
+    if spoil == "remove":
+        for file in (tmp_path / "vae-checkpoint-4").iterdir():
+            file.unlink()
+    else:
+        channels = (32, 32, 32, 32)
+
+    with pytest.raises(ConfigError, match=r"vae-checkpoint-4: missing or of another network; remove .*vae\.json"):
+        train_vae(material, SETTINGS, tmp_path, channels)
+
+
+def test_a_sealed_profile_names_settings_and_data(data, material, tmp_path):
+    paths = [teach(material, tmp_path) for teach in (teach_vae, teach_palette)]
+
+    seal(tmp_path, "2.1", [data])
+
+    card = json.loads((tmp_path / "model.json").read_text())
+    assert card["version"] == "2.1"
+    assert sorted(card["sha256"]) == ["palette.safetensors", "vae.safetensors"]
+    for path in paths:
+        run = run_of(path)
+        assert card["training"][path.stem]["settings"] == run["settings"]
+        assert card["training"][path.stem]["validation"] == min(row["validation"] for row in run["history"])
+    assert list(card["training"]["data"]) == [data.name]
