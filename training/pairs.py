@@ -6,14 +6,16 @@ and optionally `scene` and `split`.
 """
 
 import csv
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from config.errors import ConfigError
+from inference.network import FRAME_SIDE
 
 _COLUMNS = ("id", "aperture_left", "aperture_top", "aperture_right", "aperture_bottom")
 _SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -39,12 +41,19 @@ def read_pairs(folder: Path, split: str | None = None) -> list[Pair]:
     table = folder / "pairs.csv"
     if not table.is_file():
         raise ConfigError(f"{table}: not found; a paired data set has full/, collimated/ and pairs.csv")
-    with table.open(newline="", encoding="utf-8") as lines:
-        reader = csv.DictReader(lines)
-        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise ConfigError(f"{table}: column {missing[0]} is missing")
-        pairs = [_pair(folder, table, number, row) for number, row in enumerate(reader, start=2)]
+    try:
+        # Spreadsheets begin a file with a byte order mark, which is no part of the first column's name.
+        with table.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines)
+            missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise ConfigError(f"{table}: column {missing[0]} is missing")
+            pairs = [_pair(folder, table, reader.line_num, row) for row in reader]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ConfigError(f"{table}: not a table of comma-separated values in UTF-8") from error
+    twice = [name for name, count in Counter(pair.id for pair in pairs).items() if count > 1]
+    if twice:
+        raise ConfigError(f"{table}: id {twice[0]} stands in more than one line")
     chosen = [pair for pair in pairs if split is None or pair.split == split]
     if not chosen:
         raise ConfigError(f"{table}: no pairs" + (f" in split {split}" if split else ""))
@@ -55,11 +64,14 @@ def read_picture(path: Path, side: int | None = None) -> NDArray[np.float32]:
     """Read a grey picture as (h, w) float32 in [-1, 1]; `side` reduces it to a square (PIL bilinear)."""
     try:
         with Image.open(path) as image:
+            deep = image.mode.startswith(("I", "F"))
             grey = image.convert("L")
             if side is not None:
                 grey = grey.resize((side, side), Image.Resampling.BILINEAR)
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ConfigError(f"{path}: not a readable PNG or JPEG picture") from error
+    if deep:
+        raise ConfigError(f"{path}: a picture of more than 8 bits; pictures of 8 bits are read")
     return np.asarray(grey, dtype=np.float32) / 127.5 - 1
 
 
@@ -75,12 +87,17 @@ def aperture_mask(aperture: tuple[float, float, float, float], shape: tuple[int,
 
 
 def _pair(folder: Path, table: Path, number: int, row: dict[str, str]) -> Pair:
+    if not row["id"]:
+        raise ConfigError(f"{table}, line {number}: the id is missing")
     try:
         left, top, right, bottom = (float(row[name]) for name in _COLUMNS[1:])
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{table}, line {number}: the aperture's edges must be numbers") from error
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
         raise ConfigError(f"{table}, line {number}: the aperture's edges must be fractions, left < right, top < bottom")
+    mask = aperture_mask((left, top, right, bottom), (FRAME_SIDE, FRAME_SIDE))
+    if mask.all() or not mask.any():
+        raise ConfigError(f"{table}, line {number}: the aperture leaves no pixel {'hidden' if mask.all() else 'open'}")
     return Pair(
         id=row["id"],
         full=_picture(folder / "full", row["id"]),

@@ -1,0 +1,122 @@
+"""The sampler, on data whose best denoiser and whose way from noise to data are known."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from inference.sampler import RHO, SIGMA_MAX, SIGMA_MIN, best_estimate, sample, sigmas
+
+MEAN, SPREAD = 0.7, 0.5
+
+
+def gaussian(noisy, sigma):
+    """The optimal denoiser of pixels that are normal with MEAN and SPREAD (EDM, appendix B.3)."""
+    variance = sigma[:, None, None, None] ** 2
+    return (SPREAD**2 * noisy + variance * MEAN) / (SPREAD**2 + variance)
+
+
+def way_of(noise):
+    """Where EDM's equation 1 leads from SIGMA_MAX * noise to sigma 0, solved by hand for that denoiser."""
+    start = SIGMA_MAX * noise
+    return MEAN + (start - MEAN) * SPREAD / math.sqrt(SPREAD**2 + SIGMA_MAX**2)
+
+
+@pytest.fixture
+def noise():
+    return torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def test_noise_levels_fall_from_the_highest_to_the_lowest_then_to_zero():
+    levels = sigmas(6)
+
+    assert levels.shape == (7,)
+    assert levels[[0, -2, -1]].tolist() == pytest.approx([SIGMA_MAX, SIGMA_MIN, 0], rel=1e-5)
+    assert (levels.diff() < 0).all()
+
+
+def test_noise_levels_follow_equation_5():
+    steps = 5
+    expected = [
+        (SIGMA_MAX ** (1 / RHO) + i / (steps - 1) * (SIGMA_MIN ** (1 / RHO) - SIGMA_MAX ** (1 / RHO))) ** RHO
+        for i in range(steps)
+    ]
+
+    assert sigmas(steps)[:-1].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_step_goes_from_the_highest_level_straight_to_zero():
+    assert sigmas(1).tolist() == pytest.approx([SIGMA_MAX, 0])
+
+
+def test_many_steps_lead_where_the_exact_solution_leads(noise):
+    everywhere = torch.ones_like(noise)
+    errors = [
+        float((sample(gaussian, noise, everywhere, steps) - way_of(noise)).abs().max()) for steps in (8, 16, 32, 64)
+    ]
+
+    assert errors[-1] < 0.005
+    assert all(after < before for before, after in pairwise(errors))
+
+
+def test_heun_is_of_second_order(noise):
+    """Twice the steps, a quarter of the error, down to where the last step to 0 is all that is left of it."""
+    everywhere = torch.ones_like(noise)
+    coarse, fine = (
+        float((sample(gaussian, noise, everywhere, steps) - way_of(noise)).abs().max()) for steps in (8, 16)
+    )
+
+    assert coarse / fine > 3
+
+
+def test_many_draws_have_the_mean_and_the_spread_of_the_data():
+    noise = torch.randn(1, 1, 200, 200, generator=torch.Generator().manual_seed(1))
+    drawn = sample(gaussian, noise, torch.ones_like(noise), 32)
+
+    assert float(drawn.mean()) == pytest.approx(MEAN, abs=0.01)
+    assert float(drawn.std()) == pytest.approx(SPREAD, abs=0.01)
+
+
+def test_known_pixels_stay_zero_all_the_way(noise):
+    hidden = torch.ones_like(noise)
+    hidden[:, :, 4:10, 5:12] = 0
+    seen = []
+
+    def denoiser(noisy, sigma):
+        seen.append(noisy)
+        return gaussian(noisy, sigma)
+
+    drawn = sample(denoiser, noise, hidden, 4)
+    best = best_estimate(denoiser, hidden)
+
+    for picture in [*seen, drawn, best]:
+        assert (picture[hidden == 0] == 0).all()
+    assert (drawn[hidden == 1] != 0).all()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_a_draw_costs_twice_its_steps_less_one(noise, steps):
+    levels = []
+
+    def denoiser(noisy, sigma):
+        levels.append(sigma)
+        return gaussian(noisy, sigma)
+
+    sample(denoiser, noise, torch.ones_like(noise), steps)
+
+    assert len(levels) == 2 * steps - 1
+    assert all(level.shape == (2,) and (level > 0).all() for level in levels)
+
+
+def test_the_best_estimate_is_the_mean_by_one_evaluation(noise):
+    calls = []
+
+    def denoiser(noisy, sigma):
+        calls.append(sigma.tolist())
+        return gaussian(noisy, sigma)
+
+    estimate = best_estimate(denoiser, torch.ones_like(noise))
+
+    assert calls == [[SIGMA_MAX, SIGMA_MAX]]
+    torch.testing.assert_close(estimate, torch.full_like(noise, MEAN), rtol=0.001, atol=0)
