@@ -104,9 +104,8 @@ def _card(folder: Path) -> _Card:
         return _Card(version=str(card["version"]), sha256=dict(card["sha256"]))
     except OSError as error:
         raise WeightsError(f"weights of profile {folder.name} are not installed: model.json is missing") from error
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"weights of profile {folder.name}: model.json is damaged; install them again") from error
-    return card
 
 
 def _digest(card: _Card) -> str:

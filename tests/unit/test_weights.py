@@ -1,0 +1,158 @@
+"""Weights on disk: what loads, and the one clear sentence for what does not."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from config.errors import WeightsError
+from inference.vae import VAE
+from inference.weights import digest_of, load_weights, read_weights, write_card, write_weights
+from tests.weights import PROFILE
+
+CHANNELS = (16, 16, 32, 32)
+
+
+@pytest.fixture
+def copied(models, tmp_path):
+    """A folder of profiles with a copy of the untrained one in it, which a test may spoil."""
+    shutil.copytree(models / PROFILE, tmp_path / PROFILE)
+    return tmp_path
+
+
+def mistake(models):
+    """The sentence that loading the profile ends with."""
+    with pytest.raises(WeightsError) as caught:
+        load_weights(PROFILE, models)
+    return str(caught.value)
+
+
+def each_network(models):
+    return sorted((models / PROFILE).glob("*.safetensors"))
+
+
+def spoil_card(models, **changes):
+    card = models / PROFILE / "model.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | changes))
+
+
+def test_a_profile_loads_ready_for_use(models):
+    weights = load_weights(PROFILE, models)
+
+    assert (weights.profile, weights.version) == (PROFILE, "0.0")
+    assert not weights.vae.training and not weights.palette.training
+    for network in (weights.vae, weights.palette):
+        assert all(tensor.dtype == torch.float32 for tensor in network.state_dict().values())
+
+
+def test_the_digest_is_the_same_each_time_and_known_without_loading(models):
+    digest = load_weights(PROFILE, models).digest
+
+    assert len(digest) == 64 and set(digest) <= set("0123456789abcdef")
+    assert load_weights(PROFILE, models).digest == digest_of(PROFILE, models) == digest
+
+
+def test_the_digest_changes_with_any_network_and_with_nothing_else(copied):
+    before = digest_of(PROFILE, copied)
+    write_card(copied / PROFILE, "7.0", {"examples": 12})
+    assert digest_of(PROFILE, copied) == before
+
+    seen = {before}
+    for path in each_network(copied):
+        state = load_file(path)
+        first = next(iter(state))
+        state[first] = state[first] + 1
+        save_file(state, path)
+        write_card(copied / PROFILE, "7.0", {})
+        seen.add(digest_of(PROFILE, copied))
+    assert len(seen) == len(each_network(copied)) + 1
+
+
+def test_a_changed_byte_anywhere_is_found(copied):
+    for path in each_network(copied):
+        whole = path.read_bytes()
+        for at in (0, len(whole) // 2, len(whole) - 1):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            assert mistake(copied) == (
+                f"weights {PROFILE}/{path.name} do not match the digest in model.json; install them again"
+            )
+        path.write_bytes(whole)
+    assert load_weights(PROFILE, copied)
+
+
+def test_a_missing_file_is_told_by_name(copied):
+    for path in each_network(copied):
+        kept = path.read_bytes()
+        path.unlink()
+        assert mistake(copied) == f"weights {PROFILE}/{path.name} are missing; install them again"
+        path.write_bytes(kept)
+
+
+def test_a_profile_that_is_not_there(tmp_path):
+    assert mistake(tmp_path) == f"weights of profile {PROFILE} are not installed: model.json is missing"
+    with pytest.raises(WeightsError, match="are not installed"):
+        digest_of(PROFILE, tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"{}", b'{"version": "1"}', b"\xff\xfe"])
+def test_a_card_that_cannot_be_read(copied, content):
+    (copied / PROFILE / "model.json").write_bytes(content)
+
+    assert mistake(copied) == f"weights of profile {PROFILE}: model.json is damaged; install them again"
+
+
+@pytest.mark.parametrize("claimed", [None, 3, "all of them", ["a"]])
+def test_a_card_whose_digests_are_none(copied, claimed):
+    spoil_card(copied, sha256=claimed)
+
+    assert mistake(copied) == f"weights of profile {PROFILE}: model.json is damaged; install them again"
+
+
+def test_a_card_that_leaves_a_network_out_vouches_for_nothing(copied):
+    spoil_card(copied, sha256={})
+
+    assert "do not match the digest in model.json" in mistake(copied)
+
+
+def sealed(models, path):
+    """Let the card vouch for a file as it is."""
+    write_card(path.parent, "0.0", {})
+    return mistake(models)
+
+
+def test_a_file_that_is_no_safetensors(copied):
+    for path in each_network(copied):
+        kept = path.read_bytes()
+        path.write_bytes(b"not tensors at all")
+        assert sealed(copied, path) == f"weights {PROFILE}/{path.name} are missing or damaged; install them again"
+        path.write_bytes(kept)
+
+
+def test_weights_of_another_network(copied):
+    path = copied / PROFILE / "vae.safetensors"
+    write_weights(VAE(CHANNELS, 4), path)
+
+    assert sealed(copied, path) == f"weights {PROFILE}/vae.safetensors belong to another network"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite(copied, value):
+    path = copied / PROFILE / "palette.safetensors"
+    state = load_file(path)
+    next(iter(state.values())).view(-1)[3] = value
+    save_file(state, path)
+
+    assert sealed(copied, path) == f"weights {PROFILE}/palette.safetensors hold numbers that are not finite"
+
+
+def test_weights_come_back_as_written_but_for_half_precision(tmp_path):
+    torch.manual_seed(0)
+    written, read = VAE(CHANNELS, 4), VAE(CHANNELS, 4)
+    write_weights(written, tmp_path / "vae.safetensors")
+
+    read_weights(read, tmp_path / "vae.safetensors")
+
+    for first, second in zip(written.state_dict().values(), read.state_dict().values(), strict=True):
+        torch.testing.assert_close(first, second, rtol=0.001, atol=1e-4)
