@@ -7,9 +7,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
+# On Linux PyPI's torch brings several GB of CUDA; here PyTorch keeps the build without it. Empty: what pip
+# finds by itself, which is right for a machine with a GPU.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 # What the tests talk to: commands, and the Debian packages that bring them.
-PEERS := storescu:dcmtk dciodvfy:dicom3tools Orthanc:orthanc pg_ctlcluster:postgresql
+PEERS := storescu:dcmtk dciodvfy:dicom3tools Orthanc:orthanc initdb:postgresql
 
 .PHONY: help
 help: ## List the targets
@@ -44,8 +47,10 @@ fix: $(INSTALLED) ## Mend what lint can mend by itself
 	$(BIN)/ruff format
 
 .PHONY: bench
-bench: $(INSTALLED) ## Measure speed and memory
-	@shopt -s nullglob; for benchmark in benchmarks/[!_]*.py; do echo "== $$benchmark"; $(BIN)/python "$$benchmark"; done
+bench: $(INSTALLED) peers ## Measure speed and memory
+	@for benchmark in benchmarks/[!_]*.py; do \
+		echo "== $$benchmark"; $(BIN)/python -m "benchmarks.$$(basename "$$benchmark" .py)"; \
+	done
 
 .PHONY: docs
 docs: $(INSTALLED) ## Make docs/reference from the code
@@ -64,6 +69,9 @@ $$as_root apt-get update -qq; \
 $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null
 endef
 
+# Whether a page can be read. pip would ask for it again and again, for minutes.
+reachable = $(PYTHON) -c 'import sys; from urllib.request import urlopen; urlopen(sys.argv[1], timeout=10)' "$(1)" 2>/dev/null
+
 # One line that shows what pip is at; its last line stays.
 define with_progress
 awk '/^(Collecting|Downloading|Processing|Installing|Successfully)/ \
@@ -74,10 +82,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@if ! $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(call install_packages,python3-venv); fi
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 	@echo "Installing torch into .venv"
-	@index=$$($(PYTHON) -c "import urllib.request as r; r.urlopen('$(TORCH_INDEX)/torch/', timeout=5)" \
-		2>/dev/null && echo "" || true); \
+	@index="$(TORCH_INDEX)"; \
+	if [ -n "$$index" ] && ! $(call reachable,$$index/torch/); then \
+		echo "$$index cannot be reached: torch comes from where pip looks by itself"; index=; \
+	fi; \
 	$(BIN)/python -m pip install -c constraints.txt --disable-pip-version-check --progress-bar off \
-		$$index torch==$$(sed -n 's/^torch==//p' constraints.txt) | $(with_progress)
+		$${index:+--extra-index-url "$$index"} torch | $(with_progress)
 	@echo "Installing fullfield and what it needs into .venv"
 	@$(BIN)/python -m pip install -c constraints.txt --disable-pip-version-check --progress-bar off \
 		-e '.[test]' | $(with_progress)
@@ -85,7 +95,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 .PHONY: peers
 peers:
-	@missing=; PATH="$$PATH:/usr/sbin"; for peer in $(PEERS); do \
-		command -v "$${peer%%:*}" >/dev/null || missing="$$missing $${peer##*:}"; \
+	@missing=; PATH="$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')"; for peer in $(PEERS); do \
+		command -v "$${peer%%:*}" >/dev/null || missing="$${missing:+$$missing }$${peer##*:}"; \
 	done; \
 	if [ -n "$$missing" ]; then $(call install_packages,$$missing); fi
