@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from config.errors import ConfigError
 from inference.composite import Composer
+from inference.find_aperture import find_rectangles
 from inference.network import FRAME_SIDE
 from inference.palette import RESIDUAL_SCALE, condition
 from inference.pixels import Cine
@@ -41,8 +42,8 @@ class Reconstructor:
     def __init__(self, weights: Weights, device: str) -> None:
         self.device = device
         self.weights = weights
-        weights.vae.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        weights.palette.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for network in (weights.finder, weights.vae, weights.palette):
+            network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def load(cls, profile: str, device: str = "auto") -> "Reconstructor":
@@ -80,6 +81,10 @@ class Reconstructor:
             uncertainty=uncertainty,
             provenance=self._provenance(mode, seed, aperture_source),
         )
+
+    def find_apertures(self, frames: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """The measured pixels of frames (n, h, w) with grey levels in [-1, 1], found in them. Raises NoAperture."""
+        return find_rectangles(frames, self.weights.finder, self.device)
 
     @torch.inference_mode()
     def generate(self, frames: NDArray[np.float32], apertures: NDArray[np.bool_], *, mode: Mode, seed: int) -> Field:

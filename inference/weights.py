@@ -1,7 +1,8 @@
 """The weights: where they lie, what they claim to be, and whether that is true.
 
-A profile is a folder under `inference/models` with `vae.safetensors`, `palette.safetensors` and `model.json`,
-which names version and SHA-256 of each file. A result carries the digest over both, see `Weights.digest`.
+A profile is a folder under `inference/models` with `aperture.safetensors`, `vae.safetensors`, `palette.safetensors`
+and `model.json`, which names version and SHA-256 of each file. A result carries the digest over all of them, see
+`Weights.digest`.
 """
 
 import hashlib
@@ -15,26 +16,29 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from config.errors import WeightsError
+from inference.find_aperture import ApertureFinder
 from inference.palette import Palette
 from inference.vae import VAE
 
+FINDER_CHANNELS = (32, 48, 64, 96)
 VAE_CHANNELS = (64, 96, 160, 256)
 VAE_LATENT_CHANNELS = 32
 PALETTE_CHANNELS = (64, 96, 160, 256)
 
 #: The profiles that the package ships.
 MODELS = Path(__file__).parent / "models"
-_FILES = ("vae.safetensors", "palette.safetensors")
+_FILES = ("aperture.safetensors", "vae.safetensors", "palette.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """A profile's two networks, loaded and verified."""
+    """A profile's networks, loaded and verified."""
 
     profile: str
     version: str
-    #: SHA-256 over the digests of both files, lower-case hexadecimal.
+    #: SHA-256 over the digests of all files, lower-case hexadecimal.
     digest: str
+    finder: ApertureFinder
     vae: VAE
     palette: Palette
 
@@ -51,13 +55,21 @@ def load_weights(profile: str, models: Path = MODELS) -> Weights:
     """Load a profile and check each file against the digest that `model.json` states. Raises WeightsError."""
     folder = models / profile
     card = _card(folder)
+    finder = ApertureFinder(FINDER_CHANNELS)
     vae = VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS)
     palette = Palette(PALETTE_CHANNELS)
-    for network, name in zip((vae, palette), _FILES, strict=True):
+    for network, name in zip((finder, vae, palette), _FILES, strict=True):
         if _sha256(folder / name) != card.sha256.get(name):
             raise WeightsError(f"weights {profile}/{name} do not match the digest in model.json; install them again")
         read_weights(network, folder / name)
-    return Weights(profile=profile, version=card.version, digest=_digest(card), vae=vae.eval(), palette=palette.eval())
+    return Weights(
+        profile=profile,
+        version=card.version,
+        digest=_digest(card),
+        finder=finder.eval(),
+        vae=vae.eval(),
+        palette=palette.eval(),
+    )
 
 
 def digest_of(profile: str, models: Path = MODELS) -> str:

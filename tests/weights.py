@@ -21,12 +21,14 @@ def write_untrained_profile(models: Path, profile: str = PROFILE) -> Path:
     import torch
 
     from inference import weights
+    from inference.find_aperture import ApertureFinder
     from inference.palette import Palette
     from inference.vae import VAE
 
     folder = models / profile
     folder.mkdir(parents=True)
     torch.manual_seed(0)
+    weights.write_weights(ApertureFinder(weights.FINDER_CHANNELS), folder / "aperture.safetensors")
     vae = VAE(weights.VAE_CHANNELS, weights.VAE_LATENT_CHANNELS)
     weights.write_weights(vae, folder / "vae.safetensors")
     weights.write_weights(Palette(weights.PALETTE_CHANNELS), folder / "palette.safetensors")

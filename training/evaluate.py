@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from config.errors import NoAperture
-from inference.aperture import find_aperture
 from inference.network import FRAME_SIDE
 from inference.pixels import Cine, GreyMapping
 from inference.reconstruct import Reconstructor
@@ -79,7 +78,7 @@ def _evaluate_pair(
         stored = np.asarray(image.convert("L"))
     cine = Cine(stored=stored[None], mapping=GreyMapping.full_range(bits_stored=8))
     started = time.perf_counter()
-    found = _aperture(cine.mapping.to_grey(stored))
+    found = _aperture(reconstructor, cine.mapping.to_grey(stored))
     finding = time.perf_counter() - started
     outputs = {mode: _reconstruct(cine, found, reconstructor, mode) for mode in modes}
     hidden = ~measured
@@ -113,10 +112,10 @@ def _evaluate_pair(
     return row, pictures
 
 
-def _aperture(frame: Picture) -> Mask:
+def _aperture(reconstructor: Reconstructor, frame: Picture) -> Mask:
     """The aperture as the product finds it; where it declines, nothing is measured and the score says so."""
     try:
-        aperture: Mask = find_aperture(frame)
+        aperture: Mask = reconstructor.find_apertures(frame[None])[0]
         return aperture
     except NoAperture:
         return np.zeros(frame.shape, dtype=bool)

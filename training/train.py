@@ -1,6 +1,6 @@
-"""The training loops of the VAE prior and of Palette.
+"""The training loops of the aperture finder, of the VAE prior and of Palette.
 
-Both read top to bottom: draw a batch, compute the loss of the paper, step, average the weights (EMA); every so
+All read top to bottom: draw a batch, compute the loss of the paper, step, average the weights (EMA); every so
 often measure on the validation pairs, keep the best, and write a checkpoint from which training resumes exactly.
 """
 
@@ -18,13 +18,22 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from config.errors import ConfigError, FullfieldError
+from inference.find_aperture import ApertureFinder
 from inference.palette import RESIDUAL_SCALE, Palette, condition
 from inference.sampler import SIGMA_MAX, SIGMA_MIN
 from inference.vae import VAE
-from inference.weights import PALETTE_CHANNELS, VAE_CHANNELS, VAE_LATENT_CHANNELS, write_card, write_weights
+from inference.weights import (
+    FINDER_CHANNELS,
+    PALETTE_CHANNELS,
+    VAE_CHANNELS,
+    VAE_LATENT_CHANNELS,
+    write_card,
+    write_weights,
+)
 from training.examples import Batch, Examples
 from training.metrics import structural_similarity
 from training.pairs import Pair
@@ -33,6 +42,8 @@ from training.pairs import Pair
 KL_WEIGHT = 7e-7
 #: Weights of the VAE's other losses beside the squared error.
 SSIM_WEIGHT, VARIANCE_WEIGHT = 0.03, 0.01
+#: Share of the frames on which the aperture finder sees the open field.
+OPEN_SHARE = 0.2
 #: Palette sees noise levels log-normal around e^-0.3 (EDM, table 1, for sigma_data = 1), and now and then the highest.
 P_MEAN, P_STD, HIGHEST_SHARE = -0.3, 1.5, 0.15
 #: Noise levels at which Palette is validated, from fine texture to whole shapes.
@@ -62,6 +73,35 @@ class Material:
     validation: Sequence[Pair]
     #: File of CT line integrals (n, h, w), or None to do without.
     projections: Path | None
+
+
+def train_aperture(
+    material: Material, settings: TrainingSettings, out: Path, channels: Sequence[int] = FINDER_CHANNELS
+) -> Path:
+    """Train the aperture finder: cross-entropy of measured against hidden, on collimated pictures and open fields.
+
+    channels: features of each level; only a network of the default's can be part of a profile.
+    Writes `aperture.safetensors` (the EMA weights with the least validation error), a checkpoint and
+    `aperture.json` to `out`. Raises ConfigError for a run or data that cannot be used.
+    """
+
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        field_open = torch.rand_like(batch.full[:, :1, :1, :1]) < OPEN_SHARE
+        frames = torch.where(field_open, batch.full, batch.collimated)
+        measured = torch.where(field_open, torch.ones_like(batch.aperture), batch.aperture)
+        return F.binary_cross_entropy_with_logits(model(frames).float(), measured)
+
+    @torch.no_grad()
+    def validate(model: nn.Module, batch: Batch) -> float:
+        errors = []
+        for frames, measured in (
+            *_chunks(batch.collimated, batch.aperture),
+            *_chunks(batch.full, torch.ones_like(batch.aperture)),
+        ):
+            errors.append(float(F.binary_cross_entropy_with_logits(model(frames), measured)))
+        return sum(errors) / len(errors)
+
+    return _train("aperture", lambda: ApertureFinder(channels), loss, validate, material, settings, out)
 
 
 def train_vae(
@@ -140,8 +180,8 @@ def train_palette(
 
 
 def seal(folder: Path, version: str, data: Sequence[Path]) -> None:
-    """Write `model.json` beside both networks: version, digests, the runs' settings and the data's digests."""
-    runs = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("vae", "palette")}
+    """Write `model.json` beside the three networks: version, digests, the runs' settings and the data's digests."""
+    runs = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("aperture", "vae", "palette")}
     training = {
         name: {
             "settings": run["settings"],

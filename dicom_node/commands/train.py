@@ -8,7 +8,10 @@ import typer
 if TYPE_CHECKING:
     from training.train import Material, TrainingSettings
 
-app = typer.Typer(help="Train the VAE prior, then Palette on it; both resume where they stopped.", no_args_is_help=True)
+app = typer.Typer(
+    help="Train the aperture finder, the VAE prior, then Palette on it; each resumes where it stopped.",
+    no_args_is_help=True,
+)
 
 Data = Annotated[
     list[Path],
@@ -46,6 +49,26 @@ def project(
 
 
 @app.command()
+def aperture(
+    data: Data,
+    out: Out,
+    projections: Projections = None,
+    steps: Steps = 3000,
+    batch: Size = 8,
+    seed: Seed = 1,
+    precision: Precision = "bf16",
+) -> None:
+    """Train the aperture finder.
+
+    Example: fullfield train aperture --data pairs --projections views.npy -o runs/first
+    """
+    from training.train import train_aperture
+
+    path = train_aperture(_material(data, projections), _settings(steps, batch, seed, precision), out)
+    typer.echo(f"best weights in {path}")
+
+
+@app.command()
 def vae(
     data: Data,
     out: Out,
@@ -76,7 +99,7 @@ def palette(
     precision: Precision = "bf16",
     version: Annotated[str, typer.Option(help="Version that results will name.")] = "1.0",
 ) -> None:
-    """Train Palette on the VAE of the same folder, then seal both as a profile with model.json.
+    """Train Palette on the VAE of the same folder, then seal them and the aperture finder as a profile.
 
     Example: fullfield train palette --data pairs --projections views.npy -o runs/first
     """

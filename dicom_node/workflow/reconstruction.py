@@ -39,7 +39,7 @@ def results_of(
         raise UnsupportedImage(f"{barred[:1].upper()}{barred[1:]}.")
     seed = seed_of(source) if seed is None else seed
     cine = read_cine(source)
-    apertures, aperture_source = find_apertures(source, cine)
+    apertures, aperture_source = find_apertures(source, cine, reconstructor.find_apertures)
     reconstruction = reconstructor.reconstruct(
         cine, apertures, aperture_source, mode=mode, seed=seed, progress=progress
     )
