@@ -1,9 +1,13 @@
-"""The UIDs of results: the same source, route and model always give the same ones (promise 2)."""
+"""The UIDs of results: the same source, model and settings always give the same ones (promise 2)."""
 
 import json
+from dataclasses import dataclass
 from uuid import UUID, uuid5
 
 from pydicom.uid import UID
+
+from config.mark import Mark
+from inference.reconstruction import Mode
 
 #: Names this software in file meta information and associations (PS3.7 D.3.3.2).
 IMPLEMENTATION_CLASS_UID = UID("2.25.31490359906222399663935848005695104950")
@@ -12,16 +16,36 @@ IMPLEMENTATION_VERSION_NAME = "FULLFIELD"
 _NAMESPACE = UUID("d5af2432-fcf5-59b6-ab82-3d7ebfe8c6d3")
 
 
-def result_series_uid(source_series_uid: str, route: str, model_digest: str) -> UID:
-    """UID of the series that holds every result of one source series, by one route and one model."""
-    return _uid("series", source_series_uid, route, model_digest)
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What the pixels of a result follow from, beside its source: what gives other pixels is another result."""
+
+    route: str
+    #: SHA-256 over the weights files.
+    model_digest: str
+    mode: Mode
+    #: Of the noise of a draw; `mean` draws nothing.
+    seed: int
+    mark: Mark
 
 
-def result_instance_uid(source_sop_uid: str, route: str, model_digest: str, part: int = 0) -> UID:
+def result_series_uid(source_series_uid: str, origin: Origin) -> UID:
+    """UID of the series that holds every result of one source series by one origin, draws of any seed together."""
+    return _uid("series", source_series_uid, *_names(origin))
+
+
+def result_instance_uid(source_sop_uid: str, origin: Origin, part: int = 0) -> UID:
     """UID of a result object; `part` counts the objects when one source gives several."""
-    return _uid("instance", source_sop_uid, route, model_digest, part)
+    seed = origin.seed if origin.mode == "sample" else None
+    return _uid("instance", source_sop_uid, *_names(origin), seed, part)
 
 
-def _uid(*names: str | int) -> UID:
+def _names(origin: Origin) -> tuple[str, ...]:
+    # Only what differs from the defaults, so that a key that is new in some version changes no UID.
+    mark = json.dumps(origin.mark.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+    return (origin.route, origin.model_digest, origin.mode, mark)
+
+
+def _uid(*names: str | int | None) -> UID:
     """A UID under 2.25 from a name-based UUID (PS3.5 B.2); JSON keeps different names different."""
     return UID(f"2.25.{uuid5(_NAMESPACE, json.dumps(names)).int}")

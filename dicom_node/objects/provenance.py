@@ -20,6 +20,8 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
+from config.mark import Mark
+from dicom_node.objects.identity import Origin
 from dicom_node.objects.mark import Drawn
 from dicom_node.objects.source_header import copy_attributes, read_value
 from inference.reconstruction import Provenance, Reconstruction
@@ -53,10 +55,14 @@ class Statement:
     generated: float
     #: Mean over the generated pixels, in units of the frame's [-1, 1].
     uncertainty: float
+    #: The mark that was asked for, and what of it was drawn.
+    mark: Mark
     drawn: Drawn
 
     @classmethod
-    def of(cls, reconstruction: Reconstruction, *, drawn: Drawn, route: str, created: datetime) -> "Statement":
+    def of(
+        cls, reconstruction: Reconstruction, *, mark: Mark, drawn: Drawn, route: str, created: datetime
+    ) -> "Statement":
         count = reconstruction.aperture.size - int(np.count_nonzero(reconstruction.aperture))
         total = float(reconstruction.uncertainty.sum(dtype=np.float64))
         return cls(
@@ -65,8 +71,15 @@ class Statement:
             created=created,
             generated=count / reconstruction.aperture.size,
             uncertainty=total / count if count else 0.0,
+            mark=mark,
             drawn=drawn,
         )
+
+    @property
+    def origin(self) -> Origin:
+        """What the UIDs of the result follow from."""
+        made = self.provenance
+        return Origin(route=self.route, model_digest=made.digest, mode=made.mode, seed=made.seed, mark=self.mark)
 
     def __str__(self) -> str:
         """Text for Derivation Description, which holds 1024 characters."""

@@ -71,7 +71,7 @@ def secondary_captures(
     grey = read_grey_scale(source)
     pixels, drawn = _marked_pixels(reconstruction, grey, mark)
     created = instance_moment(source, created or datetime.now(UTC))
-    statement = Statement.of(reconstruction, drawn=drawn, route=route, created=created)
+    statement = Statement.of(reconstruction, mark=mark, drawn=drawn, route=route, created=created)
     frames = len(reconstruction.stored)
     if grey.form != "frames":
         return [MultiFrameSecondaryCapture(source, pixels, frames=frames, grey=grey, statement=statement)]
@@ -104,13 +104,12 @@ class _Capture(SOPClass):  # type: ignore[misc]  # highdicom is not followed
         grey: GreyScale,
         statement: Statement,
     ) -> None:
-        origin = (statement.route, statement.provenance.digest)
         created = statement.created
         super().__init__(
             study_instance_uid=source.StudyInstanceUID,
-            series_instance_uid=result_series_uid(source.SeriesInstanceUID, *origin),
+            series_instance_uid=result_series_uid(source.SeriesInstanceUID, statement.origin),
             series_number=_series_number(source),
-            sop_instance_uid=result_instance_uid(source.SOPInstanceUID, *origin, part=part),
+            sop_instance_uid=result_instance_uid(source.SOPInstanceUID, statement.origin, part),
             sop_class_uid=sop_class_uid,
             instance_number=instance_number,
             modality=str(read_value(source, "Modality") or "OT"),
