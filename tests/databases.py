@@ -4,6 +4,7 @@ A test that asks for `database` runs on both; `-k sqlite` leaves PostgreSQL out.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -27,10 +28,17 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 @pytest.fixture
 def postgresql_url(postgresql_server: str) -> Iterator[str]:
     """The URL of an empty PostgreSQL database."""
+    with postgresql_database(postgresql_server) as url:
+        yield url
+
+
+@contextmanager
+def postgresql_database(server: str) -> Iterator[str]:
+    """An empty database on a PostgreSQL server, for as long as it is wanted; its URL."""
     name = f"test_{uuid4().hex}"
-    _administer(postgresql_server, f"CREATE DATABASE {name}")
-    yield f"{postgresql_server.rpartition('/')[0]}/{name}"
-    _administer(postgresql_server, f"DROP DATABASE {name} WITH (FORCE)")
+    _administer(server, f"CREATE DATABASE {name}")
+    yield f"{server.rpartition('/')[0]}/{name}"
+    _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

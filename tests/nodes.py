@@ -89,24 +89,39 @@ class NodeProcess:
     def start(self) -> None:
         """Start it, and wait until it says that it is ready."""
         said_before = self._said().count(" is ready on ")
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "dicom_node", "node", "--settings", str(self.settings)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        self.launch()
         wait_until(
             lambda: self._alive() and self._said().count(" is ready on ") > said_before,
             what="the node",
             seconds=LONG,
         )
 
+    def launch(self) -> None:
+        """Start it, and wait for nothing."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "dicom_node", "node", "--settings", str(self.settings)],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def stop(self) -> int:
         """Stop it with SIGTERM, and wait; its exit code."""
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end; its exit code."""
+        assert self._process is not None
         return self._process.wait(LONG)
 
     def kill(self) -> None:
@@ -173,11 +188,20 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def kill(pid: int) -> None:
-    """Kill a process with SIGKILL."""
-    os.kill(pid, signal.SIGKILL)
+def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Kill a process, or send it another signal."""
+    os.kill(pid, number)
 
 
 def _table(header: str, keys: dict[str, Any]) -> str:
-    """A TOML table; strings, numbers, booleans and lists of them are written as in JSON."""
-    return "\n".join([header, *(f"{key} = {json.dumps(value)}" for key, value in keys.items()), "\n"])
+    """A TOML table."""
+    return "\n".join([header, *(f"{key} = {_toml(value)}" for key, value in keys.items()), "\n"])
+
+
+def _toml(value: Any) -> str:
+    """Strings, numbers and booleans are written as in JSON, and so are lists of them."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)

@@ -191,9 +191,9 @@ class Listener:
         self._store.keep(arrival.path, arrival.digest)
         with self._transaction() as tx:
             kept = keep_object(tx, _received(arrival))
+            append(tx, _told(arrival, kept))
             if kept.outcome == "new":
                 self._on_kept(tx, kept.object, header)
-            append(tx, _told(arrival, kept))
         return kept
 
     def _tell(self, arrival: Arrival, kept: Kept) -> None:
