@@ -6,7 +6,6 @@ so that generated grey levels can be written in the stored values of their sourc
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi
 from pydicom.uid import XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage
 
 from config.errors import UnsupportedImage
+from inference.header import items, numbers, value_of
 
 #: SOP classes whose modality LUT leads back to X-ray intensity and is no step of display (PS3.3 C.8.7.1.1.2).
 _MODALITY_LUT_NOT_FOR_DISPLAY = (XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage)
@@ -137,10 +137,11 @@ def _windowed(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.float
     A window that shows fewer than three different greys shows no picture and does not count.
     """
     source = _functional_group(dataset, "FrameVOILUTSequence") or dataset
-    centre, width = _first_number(source, "WindowCenter"), _first_number(source, "WindowWidth")
-    function = str(source.get("VOILUTFunction") or "LINEAR")
-    if centre is None or width is None or width <= (1 if function == "LINEAR" else 0):
+    centres, widths = numbers(source, "WindowCenter"), numbers(source, "WindowWidth")
+    function = str(value_of(source, "VOILUTFunction") or "LINEAR")
+    if not centres or not widths or widths[0] <= (1 if function == "LINEAR" else 0):
         return None
+    centre, width = centres[0], widths[0]
     if function == "LINEAR":
         centre, width = centre - 0.5, width - 1
     relative = (values - centre) / max(width, 1e-3)
@@ -155,7 +156,7 @@ def _windowed(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.float
 def _looked_up(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """What the first VOI LUT (PS3.3 C.11.2.1.1) makes of values, on [0, 1]; None without one."""
     source = _functional_group(dataset, "FrameVOILUTSequence") or dataset
-    if not source.get("VOILUTSequence"):
+    if not items(source, "VOILUTSequence"):
         return None
     try:
         bits = int(source.VOILUTSequence[0].LUTDescriptor[2])
@@ -170,7 +171,7 @@ def _strictly_monotone(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The fewest points that describe the same curve, none of them level with the one before."""
     steps = np.diff(greys)
-    if not (np.all(steps >= 0) or np.all(steps <= 0)):
+    if not (np.all(steps >= 0) or np.all(steps <= 0)) or not steps.any():
         raise UnsupportedImage(
             "The lookup tables fold different stored values into one grey, so generated grey levels "
             "cannot be written back."
@@ -189,17 +190,7 @@ def _strictly_monotone(
 def _functional_group(dataset: Dataset, keyword: str) -> Dataset | None:
     """The item of a functional group macro (PS3.3 C.7.6.16): shared, else the first frame's."""
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for group in list(dataset.get(groups) or [])[:1]:
-            if items := group.get(keyword):
-                item: Dataset = items[0]
-                return item
+        for group in items(dataset, groups)[:1]:
+            if found := items(group, keyword):
+                return found[0]
     return None
-
-
-def _first_number(dataset: Dataset, keyword: str) -> float | None:
-    """The first value of a number, or None where there is none that can be read."""
-    try:
-        value: Any = dataset.get(keyword)
-        return float(value if isinstance(value, str | int | float) else value[0])
-    except (TypeError, ValueError, IndexError):
-        return None

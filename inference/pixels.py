@@ -1,23 +1,49 @@
 """Pixel data to arrays: every check comes before the memory is taken that the header asks for."""
 
+import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.encaps import generate_fragments
+from pydicom.encaps import generate_fragments, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, RLELossless
+from pydicom.uid import (
+    UID,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 
 from config.errors import UnsupportedImage
 from inference.grey_mapping import GreyMapping, grey_mapping
+from inference.header import UNREADABLE
 
 __all__ = ["Cine", "GreyMapping", "read_cine"]
 
 #: Rows and columns below which there is no picture to speak of.
 SMALLEST_SIDE = 16
+#: Bytes that a pixel takes up at most on its way from the object to its results.
+_BYTES_PER_PIXEL = 16
+#: The marker End Of Image (ISO/IEC 10918-1 B.1.1.3, ISO/IEC 14495-1 C.1.1), and the syntaxes whose frames have it.
+_END_OF_IMAGE = b"\xff\xd9"
+_ENDING_WITH_A_MARKER = (
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+)
+#: Decoders that find more faults than those which pydicom falls back on when they have found one: libjpeg makes
+#: a picture of any JPEG-LS, and pylibjpeg-rle panics, which no `except Exception` stops.
+_STRICT_DECODERS = {JPEGLSLossless: "pyjpegls", JPEGLSNearLossless: "pyjpegls", RLELossless: "pydicom"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +80,7 @@ def _check_header(dataset: Dataset) -> None:
     if not dataset.get("PixelData"):
         raise UnsupportedImage("The object has no pixel data; the sender must send the image itself.")
     photometric = dataset.get("PhotometricInterpretation")
-    if _integer(dataset, "SamplesPerPixel", default=1) != 1:
+    if _integer(dataset, "SamplesPerPixel") != 1:
         raise UnsupportedImage("The image is in color; only grey images are reconstructed.")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise UnsupportedImage(
@@ -132,7 +158,7 @@ def _check_fragments(dataset: Dataset, frames: int) -> None:
 def _decode(dataset: Dataset, syntax: UID, frames: int, dtype: np.dtype[np.integer]) -> NDArray[np.integer]:
     """All frames, (n, h, w); memory is taken only once the first frame has been decoded."""
     shape = (int(dataset.Rows), int(dataset.Columns))
-    decoded = _decoded_frames(dataset, syntax)
+    decoded = _decoded_frames(dataset, syntax, frames)
     stored: NDArray[np.integer] | None = None
     for index in range(frames):
         try:
@@ -157,34 +183,47 @@ def _decode(dataset: Dataset, syntax: UID, frames: int, dtype: np.dtype[np.integ
     return stored
 
 
-def _decoded_frames(dataset: Dataset, syntax: UID) -> Iterator[NDArray[np.integer]]:
+def _decoded_frames(dataset: Dataset, syntax: UID, frames: int) -> Iterator[NDArray[np.integer]]:
     """One frame after the other, as stored: no color conversion, no scaling.
 
     Codecs leave nothing but the sign to the bits above the stored ones; elsewhere these bits may hold overlays.
+    Of a frame that is cut off libjpeg makes up the rest and CharLS looks for it for a minute, so that its end is
+    looked for first.
     """
     codec = syntax.is_encapsulated and syntax != RLELossless
-    for frame, _ in get_decoder(syntax).iter_array(dataset, raw=True, correct_unused_bits=codec):
-        yield frame
+    decoded = get_decoder(syntax).iter_array(
+        dataset, raw=True, correct_unused_bits=codec, decoding_plugin=_STRICT_DECODERS.get(syntax, "")
+    )
+    if syntax not in _ENDING_WITH_A_MARKER:
+        yield from (frame for frame, _ in decoded)
+        return
+    for coded in generate_frames(dataset.PixelData, number_of_frames=frames):
+        if not coded.rstrip(b"\0\xff").endswith(_END_OF_IMAGE):
+            raise ValueError("The frame has no end.")
+        yield next(decoded)[0]
 
 
 def _room(shape: tuple[int, ...], dtype: np.dtype[np.integer]) -> NDArray[np.integer]:
-    try:
-        return np.empty(shape, dtype)
-    except MemoryError as error:
+    """Memory for all frames; a few compressed bytes can stand for more than a machine has."""
+    needed = math.prod(shape) * _BYTES_PER_PIXEL
+    if needed > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
         raise UnsupportedImage(
-            f"The image needs {np.prod(shape) * dtype.itemsize / 2**30:.0f} GiB when decoded, more than this machine "
-            "has; the administrator lets a larger machine do it."
-        ) from error
+            f"The image needs {needed / 2**30:.0f} GiB of memory, more than this machine has; the administrator lets "
+            "a larger machine do it."
+        )
+    return np.empty(shape, dtype)
 
 
 def _integer(dataset: Dataset, keyword: str, default: int | None = None) -> int:
     """A whole number of the header; raises UnsupportedImage where it is missing or no number."""
     try:
-        value: Any = dataset.get(keyword)
+        value = dataset.get(keyword)
         if value is None and default is not None:
             return default
+        if int(value) != value:
+            raise ValueError
         return int(value)
-    except (TypeError, ValueError) as error:
+    except UNREADABLE as error:
         raise UnsupportedImage(
             f"{keyword} is missing or not a whole number; the modality's vendor mends its header."
         ) from error

@@ -1,5 +1,7 @@
 """Fixtures that every test may ask for."""
 
+from hypothesis import settings
+
 from tests.commands import fullfield
 from tests.databases import database, database_url, postgresql_server, postgresql_url, sqlite_url
 from tests.disks import small_disk
@@ -16,3 +18,7 @@ __all__ = [
     "small_disk",
     "sqlite_url",
 ]
+
+# How long an example takes says more of what else the machine does than of the code.
+settings.register_profile("fullfield", deadline=None)
+settings.load_profile("fullfield")

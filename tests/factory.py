@@ -13,7 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydicom import dcmread, dcmwrite
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -114,6 +116,13 @@ def write(dataset: Dataset, path: Path, transfer_syntax: str | None = None) -> P
         return path
     dcmwrite(path, dataset, enforce_file_format=True)
     return path
+
+
+def malformed(dataset: Dataset, keyword: str, vr: str, value: str | bytes) -> Dataset:
+    """The data set with just these bytes for an attribute, as if they had been read from a file."""
+    tag, content = Tag(keyword), value.encode() if isinstance(value, str) else value
+    dataset._dict[tag] = RawDataElement(tag, vr, len(content), content, 0, False, True)
+    return dataset
 
 
 def reconstruction(

@@ -6,7 +6,7 @@ from pydicom import Dataset
 
 from config.errors import UnsupportedImage
 from inference.grey_mapping import GreyMapping, grey_mapping
-from tests.factory import xa
+from tests.factory import malformed, xa
 
 XRAY_SINGLE_FRAME_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -151,3 +151,23 @@ def test_an_enhanced_image_says_its_window_in_the_functional_groups():
     assert grey_mapping(dataset).to_grey(np.array([0, 500, 1000], dtype=np.uint16)) == pytest.approx(
         [-1, 0, 1], abs=0.002
     )
+
+
+def test_a_rescale_that_makes_one_grey_of_everything_is_declined():
+    with pytest.raises(UnsupportedImage, match="fold"):
+        grey_mapping(header(sop_class=XRAY_SINGLE_FRAME_CAPTURE, RescaleSlope=0, RescaleIntercept=7))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("keyword", ["WindowCenter", "WindowWidth"])
+@pytest.mark.parametrize("value", ["abc", "100\\", "\\100", "nan", "inf", "1e400", ""])
+def test_a_window_that_cannot_be_read_does_not_count(keyword, value):
+    dataset = malformed(header(), keyword, "DS", value)
+
+    assert grey_mapping(dataset) == GreyMapping.full_range(bits_stored=12)
+
+
+@pytest.mark.parametrize("keyword", ["SharedFunctionalGroupsSequence", "VOILUTSequence"])
+def test_a_sequence_that_is_none_does_not_count(keyword):
+    for vr, value in (("SQ", "xx"), ("UN", "xx"), ("LO", "text")):
+        assert grey_mapping(malformed(header(), keyword, vr, value)) == grey_mapping(header())

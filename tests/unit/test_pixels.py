@@ -2,11 +2,17 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.encaps import encapsulate, get_frame
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+)
 
 from config.errors import UnsupportedImage
 from inference.pixels import read_cine
-from tests.factory import COMPRESSED, write, xa
+from tests.factory import COMPRESSED, malformed, write, xa
 
 SYNTAXES = (None, ImplicitVRLittleEndian, *COMPRESSED)
 
@@ -167,3 +173,66 @@ def test_a_compressed_frame_of_another_size_is_declined(tmp_path):
     dataset.Rows = 48
 
     declined(dataset)
+
+
+@pytest.mark.parametrize("syntax", COMPRESSED)
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.99])
+def test_a_compressed_frame_that_is_cut_off_is_declined_and_not_made_up(tmp_path, syntax, share):
+    dataset = dcmread(write(xa(frames=2), tmp_path / "a.dcm", syntax))
+    whole, cut = (get_frame(dataset.PixelData, index, number_of_frames=2) for index in range(2))
+    dataset.PixelData = encapsulate([whole, cut[: int(len(cut) * share)]])
+
+    declined(dataset, "Frame 2 of 2", "corrupt")
+
+
+@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGLSLossless])
+def test_a_frame_may_be_padded_behind_its_end_and_lie_in_several_fragments(tmp_path, syntax):
+    dataset = dcmread(write(xa(frames=2), tmp_path / "a.dcm", syntax))
+    plain = read_cine(dataset).stored
+    frames = [get_frame(dataset.PixelData, index, number_of_frames=2) for index in range(2)]
+
+    dataset.PixelData = encapsulate([frame + b"\0" * 6 for frame in frames])
+    assert np.array_equal(read_cine(dataset).stored, plain)
+    dataset.PixelData = encapsulate(frames, fragments_per_frame=3)
+    assert np.array_equal(read_cine(dataset).stored, plain)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("syntax", COMPRESSED)
+def test_whatever_happened_to_compressed_frames_they_are_read_or_declined(tmp_path, syntax):
+    dataset = dcmread(write(xa(frames=1), tmp_path / "a.dcm", syntax))
+    whole = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        spoilt = bytearray(whole)
+        for at in rng.integers(0, len(whole), 3):
+            spoilt[at] = rng.integers(256)
+        dataset.PixelData = encapsulate([bytes(spoilt)])
+        try:
+            assert read_cine(dataset).stored.shape == (1, 64, 64)
+        except UnsupportedImage as error:
+            assert "Frame 1 of 1" in str(error)
+
+
+def test_a_frame_that_would_decode_to_more_than_the_machine_has_is_declined(tmp_path):
+    """60,000 frames that are really there: a few megabytes that stand for a hundred gigabytes."""
+    dataset = dcmread(write(xa(stored=np.zeros((1, 1024, 1024))), tmp_path / "a.dcm", JPEG2000Lossless))
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    dataset.PixelData = encapsulate([frame] * 60_000, has_bot=False)
+    dataset.NumberOfFrames = 60_000
+
+    declined(dataset, "GiB of memory", "larger machine")
+
+
+@pytest.mark.parametrize(
+    "keyword", ["Rows", "Columns", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel"]
+)
+@pytest.mark.parametrize("value", [b"\1", b"\1\0\2\0", b"\xff\xff"])
+def test_a_malformed_number_of_the_header_is_declined(keyword, value):
+    declined(malformed(xa(frames=1), keyword, "US", value))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("count", ["two ", "1\\2 ", "1.5 ", "-1", "0 ", "99999999999 "])
+def test_a_malformed_number_of_frames_is_declined(count):
+    declined(malformed(xa(frames=1), "NumberOfFrames", "IS", count), "rame")
