@@ -5,6 +5,7 @@ is convolutional with skip connections, knows the aperture, and its decoder is t
 that its output is an estimate of the picture with a variance per pixel rather than a texture to condition on.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from inference.network import Decoder, Encoder
+
+#: Share of white below which grey levels are black even when they are lifted.
+DARK = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +43,7 @@ class VAE(nn.Module):
 
     def __init__(self, channels: Sequence[int], latent_channels: int) -> None:
         super().__init__()
-        self.encoder = Encoder(2, channels)
+        self.encoder = Encoder(3, channels)
         self.to_latent = nn.Conv2d(channels[-1], 2 * latent_channels, 1)
         self.from_latent = nn.Conv2d(latent_channels, channels[-1], 1)
         self.decoder = Decoder(2, channels)
@@ -50,7 +54,7 @@ class VAE(nn.Module):
         collimated: (n, 1, 256, 256) grey in [-1, 1]; aperture: (n, 1, 256, 256), 1 = measured, 0 = hidden;
         draw: sample the latents (in training), else take their mean.
         """
-        features = self.encoder(torch.cat([collimated, aperture], dim=1))
+        features = self.encoder(torch.cat([collimated, aperture, lifted(collimated)], dim=1))
         latent_mean, latent_log_variance = self.to_latent(features[-1]).chunk(2, dim=1)
         latent_log_variance = latent_log_variance.clamp(-10, 10)
         latent = latent_mean
@@ -63,3 +67,11 @@ class VAE(nn.Module):
             latent_mean=latent_mean,
             latent_log_variance=latent_log_variance,
         )
+
+
+def lifted(collimated: Tensor) -> Tensor:
+    """The frame with its dark end pulled apart: the logarithm of its share of white, from -1 to about 1.
+
+    Where the modality shows what lies behind the blades nearly black, all that is left of it is in these levels.
+    """
+    return 1 - 2 * torch.log((collimated.clamp(min=-1) + 1) / 2 + DARK) / math.log(DARK)

@@ -59,7 +59,7 @@ def load_weights(profile: str, models: Path = MODELS) -> Weights:
     vae = VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS)
     palette = Palette(PALETTE_CHANNELS)
     for network, name in zip((finder, vae, palette), _FILES, strict=True):
-        if _sha256(folder / name) != card.sha256.get(name):
+        if sha256_of(folder / name) != card.sha256.get(name):
             raise WeightsError(f"weights {profile}/{name} do not match the digest in model.json; install them again")
         read_weights(network, folder / name)
     return Weights(
@@ -104,10 +104,19 @@ def write_card(folder: Path, version: str, training: dict[str, object]) -> None:
     """Write `model.json` beside a profile's weights: version, digests, and how they were trained."""
     card = {
         "version": version,
-        "sha256": {name: _sha256(folder / name) for name in _FILES},
+        "sha256": {name: sha256_of(folder / name) for name in _FILES},
         "training": training,
     }
     (folder / "model.json").write_text(json.dumps(card, indent=1) + "\n")
+
+
+def sha256_of(path: Path) -> str:
+    """Lower-case hexadecimal digest of a weights file. Raises WeightsError if it is not there."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"weights {path.parent.name}/{path.name} are missing; install them again") from error
 
 
 def _card(folder: Path) -> _Card:
@@ -122,11 +131,3 @@ def _card(folder: Path) -> _Card:
 
 def _digest(card: _Card) -> str:
     return hashlib.sha256("".join(card.sha256.get(name, "") for name in _FILES).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"weights {path.parent.name}/{path.name} are missing; install them again") from error

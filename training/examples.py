@@ -17,7 +17,7 @@ from training.modality import random_modality
 from training.pairs import Pair, aperture_mask, read_picture
 
 #: Share of the examples of a batch that are simulated on CT projections, where there are any.
-CT_SHARE = 0.45
+CT_SHARE = 0.5
 #: Share of the CT views that only validation sees, and how many examples it draws on them.
 HELD_OUT_SHARE, HELD_OUT_EXAMPLES = 0.06, 20
 

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -31,6 +31,8 @@ from inference.weights import (
     PALETTE_CHANNELS,
     VAE_CHANNELS,
     VAE_LATENT_CHANNELS,
+    read_weights,
+    sha256_of,
     write_card,
     write_weights,
 )
@@ -63,6 +65,8 @@ class TrainingSettings:
     seed: int = 1
     validate_every: int = 500
     mixed_precision: str = "bf16"
+    #: SHA-256 of the weights that the run began with; empty for random ones.
+    start: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +109,16 @@ def train_aperture(
 
 
 def train_vae(
-    material: Material, settings: TrainingSettings, out: Path, channels: Sequence[int] = VAE_CHANNELS
+    material: Material,
+    settings: TrainingSettings,
+    out: Path,
+    channels: Sequence[int] = VAE_CHANNELS,
+    start: Path | None = None,
 ) -> Path:
     """Train the VAE prior: squared error and structure of the estimate in the hidden region, KL of the latents.
 
     channels: features of each level; only a network of the default's can be part of a profile.
+    start: weights to begin with, in place of random ones.
     Writes `vae.safetensors` (the EMA weights with the least validation error), a checkpoint and `vae.json` to `out`.
     Raises ConfigError for a run or data that cannot be used.
     """
@@ -134,7 +143,15 @@ def train_vae(
         mean = torch.cat([model(c, a).mean for c, a in _chunks(batch.collimated, batch.aperture)])
         return float(((batch.full - mean).square() * (1 - batch.aperture)).mean())
 
-    return _train("vae", lambda: VAE(channels, VAE_LATENT_CHANNELS), loss, validate, material, settings, out)
+    def make() -> nn.Module:
+        model = VAE(channels, VAE_LATENT_CHANNELS)
+        if start is not None:
+            read_weights(model, start)
+        return model
+
+    if start is not None:
+        settings = replace(settings, start=sha256_of(start))
+    return _train("vae", make, loss, validate, material, settings, out)
 
 
 def train_palette(
@@ -180,7 +197,11 @@ def train_palette(
 
 
 def seal(folder: Path, version: str, data: Sequence[Path]) -> None:
-    """Write `model.json` beside the three networks: version, digests, the runs' settings and the data's digests."""
+    """Write `model.json` beside the three networks: version, digests, the runs' settings and the data's digests.
+
+    Raises ConfigError when one of them has not been trained.
+    """
+    require_runs(folder, ("aperture", "vae", "palette"))
     runs = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("aperture", "vae", "palette")}
     training = {
         name: {
@@ -192,6 +213,13 @@ def seal(folder: Path, version: str, data: Sequence[Path]) -> None:
     }
     tables = {folder.name: hashlib.sha256((folder / "pairs.csv").read_bytes()).hexdigest() for folder in data}
     write_card(folder, version, {**training, "data": tables})
+
+
+def require_runs(folder: Path, names: Sequence[str]) -> None:
+    """Raise ConfigError for the first of the networks that has not been trained in this folder."""
+    for name in names:
+        if not (folder / f"{name}.json").is_file():
+            raise ConfigError(f"{folder}: holds no run of {name}; first run `fullfield train {name} -o {folder}`")
 
 
 def _train(

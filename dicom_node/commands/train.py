@@ -77,6 +77,7 @@ def vae(
     batch: Size = 8,
     seed: Seed = 1,
     precision: Precision = "bf16",
+    start: Annotated[Path | None, typer.Option(help="Weights to begin with, in place of random ones.")] = None,
 ) -> None:
     """Train the VAE prior.
 
@@ -84,7 +85,7 @@ def vae(
     """
     from training.train import train_vae
 
-    path = train_vae(_material(data, projections), _settings(steps, batch, seed, precision), out)
+    path = train_vae(_material(data, projections), _settings(steps, batch, seed, precision), out, start=start)
     typer.echo(f"best weights in {path}")
 
 
@@ -105,8 +106,9 @@ def palette(
     """
     from inference.vae import VAE
     from inference.weights import VAE_CHANNELS, VAE_LATENT_CHANNELS, read_weights
-    from training.train import seal, train_palette
+    from training.train import require_runs, seal, train_palette
 
+    require_runs(out, ("aperture", "vae"))
     prior = VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS)
     read_weights(prior, out / "vae.safetensors")
     train_palette(prior, _material(data, projections), _settings(steps, batch, seed, precision), out)

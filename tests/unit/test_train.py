@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 
 from config.errors import ConfigError, FullfieldError
 from inference.vae import VAE
-from inference.weights import VAE_LATENT_CHANNELS, read_weights
+from inference.weights import VAE_LATENT_CHANNELS, read_weights, sha256_of
 from tests.pairs import write_pairs
 from training import train
 from training.examples import Examples
 from training.pairs import aperture_mask, read_pairs, read_picture
-from training.train import Material, TrainingSettings, seal, train_palette, train_vae
+from training.train import Material, TrainingSettings, seal, train_aperture, train_palette, train_vae
 
 CHANNELS = (16, 16, 32, 32)
 SETTINGS = TrainingSettings(steps=4, batch=1, warm_up=1, validate_every=2, seed=3, mixed_precision="no")
@@ -49,6 +49,10 @@ def teach_vae(material, out, **changes):
 
 def teach_palette(material, out, **changes):
     return train_palette(small_vae(), material, replace(SETTINGS, **changes), out, CHANNELS)
+
+
+def teach_aperture(material, out, **changes):
+    return train_aperture(material, replace(SETTINGS, **changes), out, CHANNELS)
 
 
 both = pytest.mark.parametrize("teach", [teach_vae, teach_palette])
@@ -97,6 +101,25 @@ def test_a_run_leaves_weights_a_history_and_its_last_checkpoint(material, tmp_pa
         f"{name}.json",
         f"{name}.safetensors",
     ]
+
+
+def test_a_run_can_begin_with_given_weights_and_says_with_which(material, tmp_path):
+    first = teach_vae(material, tmp_path / "first")
+
+    second = train_vae(
+        material, replace(SETTINGS, steps=1, learning_rate=0.0), tmp_path / "second", CHANNELS, start=first
+    )
+
+    begun, ended = load_file(first), load_file(second)
+    assert all(torch.allclose(begun[name], ended[name], atol=1e-3) for name in begun)
+    assert run_of(second)["settings"]["start"] == sha256_of(first)
+    assert run_of(first)["settings"]["start"] == ""
+
+
+def test_the_aperture_finder_is_trained_alike(material, tmp_path):
+    path = teach_aperture(material, tmp_path / "run")
+    assert [row["step"] for row in run_of(path)["history"]] == [2, 4]
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(path).values())
 
 
 @both
@@ -214,15 +237,21 @@ def test_a_checkpoint_that_cannot_be_resumed_is_told_in_one_line(material, tmp_p
 
 
 def test_a_sealed_profile_names_settings_and_data(data, material, tmp_path):
-    paths = [teach(material, tmp_path) for teach in (teach_vae, teach_palette)]
+    paths = [teach(material, tmp_path) for teach in (teach_aperture, teach_vae, teach_palette)]
 
     seal(tmp_path, "2.1", [data])
 
     card = json.loads((tmp_path / "model.json").read_text())
     assert card["version"] == "2.1"
-    assert sorted(card["sha256"]) == ["palette.safetensors", "vae.safetensors"]
+    assert sorted(card["sha256"]) == ["aperture.safetensors", "palette.safetensors", "vae.safetensors"]
     for path in paths:
         run = run_of(path)
         assert card["training"][path.stem]["settings"] == run["settings"]
         assert card["training"][path.stem]["validation"] == min(row["validation"] for row in run["history"])
     assert list(card["training"]["data"]) == [data.name]
+
+
+def test_a_profile_is_not_sealed_before_all_its_networks_are_trained(data, material, tmp_path):
+    teach_vae(material, tmp_path)
+    with pytest.raises(ConfigError, match="fullfield train aperture"):
+        seal(tmp_path, "1.0", [data])
