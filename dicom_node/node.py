@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 import uuid
 from functools import partial
 from typing import Any, Literal
@@ -28,11 +29,12 @@ log = structlog.get_logger()
 _ACTOR = "node"
 #: A file in the incoming folder that was last written to so long ago is left from a crash.
 _LEFT_OVER_SECONDS = 3600.0
+_SWEEP_SECONDS = 10.0
 _CLOCK_SECONDS = 0.5
 
 
 class Node:
-    """A listener, the clock of the series, the delivery and the workers, over one database and object store.
+    """A listener, a clock, the delivery and the workers, over one database and object store.
 
     worker_command: the command line of a worker, to which `--name` and its name are added.
     Raises ConfigError for what an administrator has to mend before the node can start.
@@ -67,7 +69,7 @@ class Node:
             on_death=lambda sentence: self._tell(Action.WORKER_DIED, "failed", reason=sentence),
         )
         self._stopping = threading.Event()
-        self._clock = threading.Thread(target=self._run_clock, name="series clock", daemon=True)
+        self._clock = threading.Thread(target=self._run_clock, name="clock", daemon=True)
 
     def start(self) -> None:
         """Begin to receive, to work and to deliver."""
@@ -82,6 +84,8 @@ class Node:
     def stop(self) -> None:
         """Receive no more, end what can be ended soon, and leave the rest for the next start."""
         self._stopping.set()
+        # The workers end while associations come to theirs.
+        self._supervisor.dismiss()
         self._listener.stop()
         self._supervisor.stop()
         self._courier.stop()
@@ -108,9 +112,13 @@ class Node:
         association_ended(tx, series, table=self.routes.table, max_attempts=self.settings.worker.max_attempts)
 
     def _run_clock(self) -> None:
-        """Complete the series whose quiet time is over."""
+        """Complete the series whose quiet time is over, and clear away what a crash has left."""
+        swept_at = time.monotonic()
         while not self._stopping.wait(_CLOCK_SECONDS):
             try:
+                if time.monotonic() - swept_at > _SWEEP_SECONDS:
+                    swept_at = time.monotonic()
+                    self._store.sweep(older_than_seconds=_LEFT_OVER_SECONDS)
                 with self._database.transaction() as tx:
                     complete_due(
                         tx,
@@ -119,9 +127,9 @@ class Node:
                         max_attempts=self.settings.worker.max_attempts,
                     )
             except FullfieldError as error:
-                log.warning("series could not be completed", reason=str(error))
+                log.warning("the clock missed a beat", reason=str(error))
             except Exception:
-                log.exception("series could not be completed")
+                log.exception("the clock missed a beat")
 
     def _routes_in_brief(self) -> dict[str, Any]:
         table = self.routes.table

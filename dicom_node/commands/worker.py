@@ -40,6 +40,8 @@ def worker(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     if supervised:
+        # Ctrl-C goes to every process at the terminal; the node tells its workers itself.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=_end_with_standard_input, args=(stopping,), daemon=True).start()
     run_worker(chosen, stopping, name=name, once=once)
 

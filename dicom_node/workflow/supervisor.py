@@ -50,16 +50,19 @@ class Supervisor:
         """Start the processes, and watch them."""
         self._thread.start()
 
-    def stop(self, grace_seconds: float = 30) -> None:
-        """Ask the processes to end, and kill those that have not ended when the time is over."""
+    def dismiss(self) -> None:
+        """Ask the processes to end, and start no others; `stop` waits for them."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
-        processes = [post.process for post in self._posts if post.process is not None]
-        for process in processes:
+        for process in self._processes():
             process.terminate()
+
+    def stop(self, grace_seconds: float = 30) -> None:
+        """Ask the processes to end, and kill those that have not ended when the time is over."""
+        self.dismiss()
         end = time.monotonic() + grace_seconds
-        for process in processes:
+        for process in self._processes():
             with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, end - time.monotonic()))
             if process.poll() is None:
@@ -72,7 +75,10 @@ class Supervisor:
     @property
     def pids(self) -> list[int]:
         """The processes that run now."""
-        return [p.pid for post in self._posts if (p := post.process) is not None and p.poll() is None]
+        return [process.pid for process in self._processes() if process.poll() is None]
+
+    def _processes(self) -> list[subprocess.Popen[bytes]]:
+        return [post.process for post in self._posts if post.process is not None]
 
     def _watch(self) -> None:
         while True:

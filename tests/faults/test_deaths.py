@@ -1,0 +1,130 @@
+"""Node and worker end in the middle of a job, killed or told to: the job is done all the same, and once."""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pynetdicom import AE, build_context
+from pynetdicom.sop_class import Verification
+
+from storage.schema import Job
+from storage.transitions import JobState
+from tests.hospital import Hospital, hospital, shows
+from tests.nodes import LONG, is_alive, kill
+from tests.peers import wait_until
+
+#: Frames of a cine that keeps the worker busy for as long as a test needs to strike.
+FRAMES = 4
+#: Seconds in which a node has to end that is told to: its grace for associations, workers and deliveries.
+BOUND = 60
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
+    with hospital(tmp_path_factory.mktemp("hospital")) as here:
+        yield here
+
+
+def _in_the_middle_of_a_job(here: Hospital) -> tuple[Path, Job]:
+    """Push a cine, and wait until the worker is at it."""
+    cine, jobs = here.cine(frames=FRAMES), len(here.node.jobs())
+    assert here.push(cine).accepted
+    wait_until(
+        lambda: len(found := here.node.jobs()) > jobs and found[-1].state == JobState.RUNNING,
+        what="the worker to begin",
+        seconds=LONG,
+    )
+    return cine, here.node.jobs()[-1]
+
+
+def _is_done_once(here: Hospital, cine: Path, job: Job) -> bool:
+    """Whether the job comes to its end, with one result in the PACS."""
+    return shows(here.result(cine), cine) and _settled(here, job).state == JobState.DELIVERED
+
+
+def _settled(here: Hospital, job: Job) -> Job:
+    here.node.wait_until_settled(job.id)
+    return here.node.job(job.id)
+
+
+def _deaths(here: Hospital) -> list[str]:
+    """What was told of workers that ended unasked."""
+    return [row.details["reason"] for row in here.node.audit() if row.action == "worker_died"]
+
+
+def _actions(here: Hospital, job: Job) -> list[str]:
+    return [row.action for row in here.node.audit() if row.job_id == job.id]
+
+
+def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_and_the_job_done(here: Hospital) -> None:
+    cine, job = _in_the_middle_of_a_job(here)
+    (worker,) = here.node.workers()
+    kill(worker)
+    assert _is_done_once(here, cine, job)
+    assert _settled(here, job).attempts == 2
+    assert worker not in here.node.workers()
+    assert _deaths(here) == [f"worker process {worker} was killed by SIGKILL"]
+    assert _actions(here, job) == [
+        "job_queued",
+        "job_started",
+        "job_started",
+        "reconstructed",
+        "delivered",
+        "job_delivered",
+    ]
+    assert here.goes_through()
+
+
+def test_a_node_killed_in_the_middle_of_a_job_goes_on_after_a_start_and_leaves_no_worker_behind(
+    here: Hospital,
+) -> None:
+    cine, job = _in_the_middle_of_a_job(here)
+    (orphan,) = here.node.workers()
+    here.node.kill()
+    here.node.start()
+    assert _is_done_once(here, cine, job)
+    wait_until(lambda: not is_alive(orphan), what="the orphaned worker to end", seconds=LONG)
+    assert here.goes_through()
+
+
+def test_a_machine_that_loses_power_in_the_middle_of_a_job_goes_on_after_a_start(here: Hospital) -> None:
+    cine, job = _in_the_middle_of_a_job(here)
+    (worker,) = here.node.workers()
+    here.node.kill()
+    kill(worker)
+    assert here.node.job(job.id).state == JobState.RUNNING
+    here.node.start()
+    assert _is_done_once(here, cine, job)
+    assert _settled(here, job).attempts == 2
+    assert here.goes_through()
+
+
+def test_a_node_told_to_end_does_so_soon_and_gives_its_job_back(here: Hospital) -> None:
+    cine, job = _in_the_middle_of_a_job(here)
+    (worker,) = here.node.workers()
+    idle = AE("IDLE").associate("127.0.0.1", here.node.port, [build_context(Verification)], ae_title="FULLFIELD")
+    assert idle.is_established
+    begun = time.monotonic()
+    assert here.node.stop() == 0
+    assert time.monotonic() - begun < BOUND
+    assert not is_alive(worker)
+    left = here.node.job(job.id)
+    assert (left.state, left.attempts, left.reason) == (JobState.QUEUED, 0, "the worker was stopped")
+    assert here.node.audit()[-1].action == "node_stopped"
+    assert "Traceback" not in here.node.log.read_text()
+    here.node.start()
+    assert _is_done_once(here, cine, job)
+
+
+def test_ctrl_c_ends_node_and_worker_and_is_nobodys_death(here: Hospital) -> None:
+    (worker,) = here.node.workers()
+    deaths = _deaths(here)
+    # At a terminal it goes to every process, to the worker as soon as to the node.
+    kill(worker, signal.SIGINT)
+    here.node.tell(signal.SIGINT)
+    assert here.node.wait() == 0
+    assert not is_alive(worker)
+    assert _deaths(here) == deaths
+    here.node.start()
