@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from config.errors import Declined, UnsupportedImage
+from config.errors import Declined
 from dicom_node.commands.inputs import Found, Inputs, dicom_files
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def reconstruct(
     from rich.console import Console
     from rich.progress import Progress
 
+    from dicom_node.workflow.reconstruction import read_image
     from inference.reconstruct import Reconstructor, choose_device
     from inference.weights import MODELS, load_weights
 
@@ -75,7 +76,7 @@ def reconstruct(
                 progress.update(task, completed=share)  # type: ignore[arg-type]  # NewType of int
 
             try:
-                source = _read(image.path)
+                source = read_image(image.path)
                 results = _results(source, reconstructor, mode, seed, show)
                 written = _write(source, results, out / name)
                 done += 1
@@ -100,18 +101,6 @@ def _results(
     from dicom_node.workflow.reconstruction import results_of
 
     return results_of(source, reconstructor, route=ROUTE, mark=Mark(), mode=mode.value, seed=seed, progress=progress)
-
-
-def _read(path: Path) -> "Dataset":
-    from pydicom import dcmread
-
-    try:
-        return dcmread(path)
-    except (MemoryError, OSError):
-        raise
-    except Exception as error:
-        # Foreign bytes can do anything to the parser.
-        raise UnsupportedImage("The file cannot be read as DICOM.") from error
 
 
 def _write(source: "Dataset", results: list["Dataset"], stem: Path) -> str:

@@ -12,12 +12,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 from pydicom.uid import XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage
 from pydicom.valuerep import DSfloat
 
 from config.errors import UnsupportedImage
 from dicom_node.objects.source_header import copy_attributes, functional_group, read_value
+from inference.header import items, numbers
 
 Form = Literal["byte", "word", "frames"]
 Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
@@ -65,7 +65,8 @@ def read_grey_scale(source: Dataset) -> GreyScale:
     if "RescaleSlope" not in source:
         rescale = functional_group(source, "PixelValueTransformationSequence") or source
     voi = source if "WindowCenter" in source else functional_group(source, "FrameVOILUTSequence") or source
-    function = str(read_value(voi, "VOILUTFunction") or "LINEAR")
+    named = str(read_value(voi, "VOILUTFunction") or "LINEAR")
+    function: Function = named if named in ("LINEAR_EXACT", "SIGMOID") else "LINEAR"  # type: ignore[assignment]
     return GreyScale(
         bits_stored=int(source.BitsStored),
         signed=bool(source.PixelRepresentation),
@@ -73,10 +74,10 @@ def read_grey_scale(source: Dataset) -> GreyScale:
         slope=(_number(rescale, "RescaleSlope") or 1.0) if shown else 1.0,
         intercept=(_number(rescale, "RescaleIntercept") or 0.0) if shown else 0.0,
         rescale_type=str(read_value(rescale, "RescaleType") or "US") if shown else "US",
-        windows=_windows(voi),
-        function=function if function in ("LINEAR_EXACT", "SIGMOID") else "LINEAR",  # type: ignore[arg-type]
-        has_modality_table=shown and bool(source.get("ModalityLUTSequence")),
-        has_voi_table=bool(source.get("VOILUTSequence")),
+        windows=_windows(voi, function),
+        function=function,
+        has_modality_table=shown and bool(items(source, "ModalityLUTSequence")),
+        has_voi_table=bool(items(source, "VOILUTSequence")),
     )
 
 
@@ -123,7 +124,7 @@ def black_and_white(grey: GreyScale, stored: NDArray[np.integer]) -> tuple[int, 
         ends = sorted((value - grey.intercept) / grey.slope for value in (centre - width / 2, centre + width / 2))
         dark, bright = (round(min(max(end, lowest), highest)) for end in ends)
     else:
-        sample = stored[:: max(1, len(stored) // 16), ::2, ::2]
+        sample = _without_overlays(stored[:: max(1, len(stored) // 16), ::2, ::2], grey)
         dark, bright = int(sample.min()), int(sample.max())
     if dark == bright:
         dark, bright = lowest, highest
@@ -131,16 +132,27 @@ def black_and_white(grey: GreyScale, stored: NDArray[np.integer]) -> tuple[int, 
     return (bright, dark) if falling else (dark, bright)
 
 
+def _without_overlays(stored: NDArray[np.integer], grey: GreyScale) -> NDArray[np.integer]:
+    """The values of the stored bits alone; the bits above may hold overlays, or copies of the sign."""
+    values: NDArray[np.int32] = stored.astype(np.int32) & (2**grey.bits_stored - 1)
+    if grey.signed:
+        values[values >= 2 ** (grey.bits_stored - 1)] -= 2**grey.bits_stored
+    return values
+
+
 def _shows_modality_stage(source: Dataset) -> bool:
     """XA and XRF images of logarithmic or display values are shown as stored (C.8.7.1.1.2)."""
     projections = (XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage)
-    as_stored = source.get("PixelIntensityRelationship") in ("LOG", "DISP")
+    as_stored = read_value(source, "PixelIntensityRelationship") in ("LOG", "DISP")
     return not (as_stored and source.get("SOPClassUID") in projections)
 
 
-def _windows(voi: Dataset) -> tuple[tuple[float, float], ...]:
-    centres, widths = (_numbers(voi, keyword) for keyword in ("WindowCenter", "WindowWidth"))
-    return tuple((centre, width) for centre, width in zip(centres, widths, strict=False) if width > 0)
+def _windows(voi: Dataset, function: Function) -> tuple[tuple[float, float], ...]:
+    """The windows that can be; a width of LINEAR is 1 or more (C.11.2.1.2.1), that of the others above 0."""
+    centres, widths = (numbers(voi, keyword) for keyword in ("WindowCenter", "WindowWidth"))
+    linear = function == "LINEAR"
+    pairs = zip(centres, widths, strict=False)
+    return tuple((centre, width) for centre, width in pairs if (width >= 1 if linear else width > 0))
 
 
 def _put_windows(grey: GreyScale, result: Dataset, scale: float, offset: float) -> None:
@@ -160,11 +172,4 @@ def _put_windows(grey: GreyScale, result: Dataset, scale: float, offset: float) 
 
 
 def _number(dataset: Dataset, keyword: str) -> float | None:
-    return next(iter(_numbers(dataset, keyword)), None)
-
-
-def _numbers(dataset: Dataset, keyword: str) -> list[float]:
-    value = read_value(dataset, keyword)
-    if value is None:
-        return []
-    return [float(part) for part in value] if isinstance(value, MultiValue) else [float(value)]
+    return next(iter(numbers(dataset, keyword)), None)

@@ -118,6 +118,8 @@ def instance_moment(source: Dataset, created: datetime) -> datetime:
     if len(offset) != 5 or offset[0] not in "+-" or not offset[1:].isdigit():
         return created
     minutes = int(offset[1:3]) * 60 + int(offset[3:])
+    if minutes >= 24 * 60:
+        return created
     return created.astimezone(timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes)))
 
 

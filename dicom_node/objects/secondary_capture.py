@@ -1,5 +1,6 @@
 """Results as Secondary Capture objects: one multi-frame object, or single frames where no such class fits."""
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from io import BytesIO
@@ -64,9 +65,7 @@ def secondary_captures(
     Raises UnsupportedImage when the source lacks the UIDs that identify it, and ValueError when the
     reconstruction is not of this source.
     """
-    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
-        if not read_value(source, keyword):
-            raise UnsupportedImage(f"The header lacks {keyword}.")
+    check_identity(source)
     _check_shapes(source, reconstruction)
     grey = read_grey_scale(source)
     pixels, drawn = _marked_pixels(reconstruction, grey, mark)
@@ -87,6 +86,16 @@ def secondary_captures(
         )
         for frame in range(frames)
     ]
+
+
+def check_identity(source: Dataset) -> None:
+    """Raise UnsupportedImage where the source lacks a UID that its results have to name (PS3.5 9.1)."""
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
+        uid = read_value(source, keyword)
+        if uid is None:
+            raise UnsupportedImage(f"The header lacks {keyword}.")
+        if not isinstance(uid, str) or re.fullmatch(r"[0-9.]{1,64}", uid) is None:
+            raise UnsupportedImage(f"{keyword} is not one UID; the modality's vendor mends its header.")
 
 
 class _Capture(SOPClass):  # type: ignore[misc]  # highdicom is not followed
@@ -208,7 +217,7 @@ class SingleFrameSecondaryCapture(_Capture):
             pixels,
             sop_class_uid=SecondaryCaptureImageStorage,
             part=frame,
-            instance_number=number if frames == 1 else number * 10_000 + frame + 1,
+            instance_number=number if frames == 1 else _frame_number(number, frame),
             frame=frame + 1 if "NumberOfFrames" in source else None,
             grey=grey,
             statement=statement,
@@ -252,6 +261,11 @@ def _series_number(source: Dataset) -> int:
 
 def _instance_number(source: Dataset) -> int:
     return _positive(read_value(source, "InstanceNumber"))
+
+
+def _frame_number(instance_number: int, frame: int) -> int:
+    """3 gives 30001 to the first frame, as long as such numbers fit into an IS (PS3.5 6.2)."""
+    return (instance_number * 10_000 if instance_number < 200_000 else 0) + frame + 1
 
 
 def _positive(value: object) -> int:

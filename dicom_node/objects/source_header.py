@@ -10,10 +10,8 @@ from highdicom.base import SOPClass
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 
-#: Reading a malformed element fails with one of these; such an element is not taken over.
-_UNREADABLE = (ValueError, TypeError, OverflowError, NotImplementedError, LookupError)
+from inference.header import UNREADABLE, items
 
 #: General Series (C.7.3.1) without what belongs to the source's series and procedure step alone.
 _SERIES = (
@@ -124,7 +122,7 @@ def read_element(source: Dataset, keyword: str) -> DataElement | None:
         return None
     try:
         return deepcopy(source[tag])
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 
@@ -137,11 +135,9 @@ def read_value(source: Dataset, keyword: str) -> Any:
 def functional_group(source: Dataset, macro: str) -> Dataset | None:
     """The macro of an enhanced multi-frame object (C.7.6.16.2): the shared one, else the first frame's."""
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for item in source.get(groups) or ():
-            found: Sequence | None = item.get(macro)
-            if found:
+        for item in items(source, groups)[:1]:
+            if found := items(item, macro):
                 return found[0]
-            break
     return None
 
 
@@ -152,7 +148,7 @@ def _patient_and_study(source: Dataset, sop_class_uid: str) -> Dataset:
         if tag.group in (0x0008, 0x0010, 0x0012, 0x0020, 0x0032, 0x0038, 0x0040):
             try:
                 header.add(deepcopy(source[tag]))
-            except _UNREADABLE:
+            except UNREADABLE:
                 continue
     header.SOPClassUID = sop_class_uid
     header.SOPInstanceUID = ""

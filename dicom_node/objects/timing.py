@@ -10,6 +10,7 @@ from pydicom.tag import Tag
 from pydicom.valuerep import DT, DSfloat
 
 from dicom_node.objects.source_header import copy_attributes, read_value
+from inference.header import items, numbers, value_of
 
 _CINE = (
     "StartTrim",
@@ -53,19 +54,18 @@ def carry_rate(source: Dataset, result: Dataset) -> None:
 
 def _frame_time(source: Dataset) -> float | None:
     """Milliseconds between frames, or None."""
-    given = read_value(source, "FrameTime")
-    if given is not None and not isinstance(given, MultiValue) and float(given) > 0:
-        return float(given)
+    given = numbers(source, "FrameTime")
+    if len(given) == 1 and given[0] > 0:
+        return given[0]
     if _frame_time_vector(source, int(source.get("NumberOfFrames") or 1)) is not None:
         return None
-    rates = [read_value(source, keyword) for keyword in _RATES]
-    return next((1000 / float(rate) for rate in rates if rate and float(rate) > 0), None)
+    rates = [rate for keyword in _RATES for rate in numbers(source, keyword)]
+    return next((1000 / rate for rate in rates if rate > 0), None)
 
 
 def _frame_time_vector(source: Dataset, frames: int) -> list[DSfloat] | None:
     """Milliseconds since the frame before, for each frame, the first 0; or None."""
-    given = read_value(source, "FrameTimeVector")
-    steps = [float(step) for step in given] if isinstance(given, MultiValue) else _steps_of_frames(source)
+    steps = numbers(source, "FrameTimeVector") or _steps_of_frames(source)
     if len(steps) != frames or frames < 2:
         return None
     return [DSfloat(step, auto_format=True) for step in steps]
@@ -74,15 +74,22 @@ def _frame_time_vector(source: Dataset, frames: int) -> list[DSfloat] | None:
 def _steps_of_frames(source: Dataset) -> list[float]:
     """The same from the Frame Content macro of enhanced objects (C.7.6.16.2.2); empty if a frame lacks it."""
     moments: list[datetime] = []
-    for item in source.get("PerFrameFunctionalGroupsSequence") or ():
-        content = item.get("FrameContentSequence")
-        moment = content[0].get("FrameReferenceDateTime") if content else None
-        if not moment:
+    for item in items(source, "PerFrameFunctionalGroupsSequence"):
+        content = items(item, "FrameContentSequence")
+        moment = _moment(content[0]) if content else None
+        if moment is None:
             return []
-        moments.append(DT(str(moment)))
-    if not moments:
+        moments.append(moment)
+    if not moments or len({moment.tzinfo is None for moment in moments}) > 1:
         return []
     return [0.0, *((after - before).total_seconds() * 1000 for before, after in pairwise(moments))]
+
+
+def _moment(content: Dataset) -> datetime | None:
+    try:
+        return DT(str(value_of(content, "FrameReferenceDateTime") or ""))
+    except ValueError:
+        return None
 
 
 def _points_at(source: Dataset, keyword: str) -> bool:

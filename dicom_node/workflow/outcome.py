@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from pydicom import dcmread, dcmwrite
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 from sqlalchemy.orm import Session
 
-from config.errors import Declined, StorageFull, StorageUnavailable, UnsupportedImage
+from config.errors import Declined
 from config.routes import Route
 from dicom_node.audit import Action, record
-from dicom_node.workflow.reconstruction import results_of, seed_of
+from dicom_node.workflow.reconstruction import read_image, results_of, seed_of
 from storage.files import ObjectStore
 from storage.objects import ReceivedObject, find_object, keep_object
 from storage.outbox import add_delivery
@@ -125,14 +125,8 @@ def enter(tx: Session, lease: Lease, outcome: Outcome, route: Route) -> Job:
 
 def _read(store: ObjectStore, original: StoredObject) -> Dataset:
     store.verify(original.digest)
-    try:
-        with store.open(original.digest) as file:
-            return dcmread(file)
-    except (MemoryError, StorageFull, StorageUnavailable):
-        raise
-    except Exception as error:
-        # The bytes are those that were received; foreign bytes can do anything to the parser.
-        raise UnsupportedImage("The object cannot be read as DICOM.") from error
+    with store.open(original.digest) as file:
+        return read_image(file)
 
 
 def _keep(store: ObjectStore, dataset: Dataset) -> ReceivedObject:

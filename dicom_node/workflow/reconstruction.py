@@ -2,13 +2,15 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from config.errors import UnsupportedImage
 from config.mark import Mark
-from dicom_node.objects.secondary_capture import secondary_captures
+from dicom_node.objects.secondary_capture import check_identity, secondary_captures
 from dicom_node.workflow.routing import facts
 from inference.aperture import find_apertures
 from inference.pixels import read_cine
@@ -16,6 +18,24 @@ from inference.reconstruction import Mode
 
 if TYPE_CHECKING:  # torch, which takes seconds to import, comes with whoever made the reconstructor
     from inference.reconstruct import Reconstructor
+
+
+def read_image(file: Path | BinaryIO) -> Dataset:
+    """The data set of a DICOM file, with its pixels still encoded.
+
+    Raises UnsupportedImage for bytes that are no whole data set, OSError where the file cannot be read.
+    """
+    try:
+        source = dcmread(file)
+    except MemoryError:
+        raise
+    except Exception as error:  # foreign bytes can do anything to the parser
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise UnsupportedImage("The object cannot be read as DICOM; the sender must send it again.") from error
+    if not len(source):  # what pydicom makes of a file that ends within a sequence or a compressed frame
+        raise UnsupportedImage("The object is cut off, so that it cannot be read as DICOM; send it again.")
+    return source
 
 
 def results_of(
@@ -37,6 +57,7 @@ def results_of(
     barred = facts(source, "", "").barred
     if barred is not None:
         raise UnsupportedImage(f"{barred[:1].upper()}{barred[1:]}.")
+    check_identity(source)
     seed = seed_of(source) if seed is None else seed
     cine = read_cine(source)
     apertures, aperture_source = find_apertures(source, cine, reconstructor.find_apertures)
@@ -47,8 +68,5 @@ def results_of(
 
 
 def seed_of(source: Dataset) -> int:
-    """A seed that is the same for an image each time, 32 bits; UnsupportedImage for one without a UID."""
-    uid = source.get("SOPInstanceUID")
-    if not uid:
-        raise UnsupportedImage("The header lacks SOPInstanceUID.")
-    return int(hashlib.sha256(str(uid).encode()).hexdigest()[:8], 16)
+    """A seed that is the same for an image each time, 32 bits."""
+    return int(hashlib.sha256(str(source.SOPInstanceUID).encode()).hexdigest()[:8], 16)
