@@ -22,6 +22,8 @@ Finder = Callable[[NDArray[np.float32]], Mask]
 
 #: Share of the picture that an aperture may leave measured; outside it there is nothing to go on, or nothing to do.
 SMALLEST, LARGEST = 0.005, 0.95
+#: Rows and columns that a picture can have: vertices farther out are mistakes, and too far for Pillow.
+_FARTHEST = 65535
 #: Frames that are looked at together.
 _CHUNK = 8
 #: Frames whose apertures differ by less than this share of the picture show the same aperture.
@@ -31,10 +33,11 @@ _STILL = 0.02
 def find_apertures(source: Dataset, cine: Cine, find_in_pixels: Finder) -> tuple[Mask, ApertureSource]:
     """The measured pixels of every frame, (n, h, w) bool, and where they are known from.
 
-    Raises NoAperture where neither attributes nor pixels show one, or one leaves too little or too much open.
+    Attributes that leave nearly all of every frame open, such as a shutter along the rim, say nothing of blades.
+    Raises NoAperture where neither attributes nor pixels show one, or one leaves too little of a frame open.
     """
     told = apertures_from_attributes(source, cine.stored.shape)
-    if told is not None:
+    if told is not None and told.mean(axis=(1, 2)).min() <= LARGEST:
         _check_share(told)
         return told, "attributes"
     found = apertures_from_pixels(cine, find_in_pixels)
@@ -68,9 +71,10 @@ def apertures_from_pixels(cine: Cine, find_in_pixels: Finder) -> Mask:
 
 
 def _check_share(apertures: Mask) -> None:
+    """Each frame needs something measured, and the cine something to do; frames in between may be open."""
     shares = apertures.mean(axis=(1, 2))
-    if shares.max() > LARGEST:
-        raise NoAperture(f"The aperture leaves {shares.max():.0%} of a frame open: there is nothing to reconstruct.")
+    if shares.min() > LARGEST:
+        raise NoAperture(f"The aperture leaves {shares.min():.0%} of every frame open: nothing is to reconstruct.")
     if shares.min() < SMALLEST:
         raise NoAperture(
             f"The aperture leaves {shares.min():.1%} of a frame open; a reconstruction needs {SMALLEST:.1%}."
@@ -115,7 +119,7 @@ def _shape(place: Dataset, kind: str, shape: str, rows: int, columns: int) -> Ma
             mask = np.hypot(row - centre[0], column - centre[1]) <= radius[0]
     elif shape == "POLYGONAL":
         vertices = numbers(place, f"VerticesOfThePolygonal{kind}")
-        if len(vertices) >= 6 and len(vertices) % 2 == 0:
+        if len(vertices) >= 6 and len(vertices) % 2 == 0 and max(map(abs, vertices)) <= _FARTHEST:
             canvas = Image.new("1", (columns, rows))
             corners = [(x - 1, y - 1) for y, x in zip(vertices[::2], vertices[1::2], strict=True)]
             ImageDraw.Draw(canvas).polygon(corners, fill=1, outline=1)
