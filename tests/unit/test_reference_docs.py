@@ -1,5 +1,6 @@
-"""The reference pages say what the code says."""
+"""The reference pages say what the code says, and no page names what is not there."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,11 @@ from config.settings import Settings
 from dicom_node.commands.reference import PAGES, write_pages
 from tests.unit.test_command_line import all_commands
 
-FOLDER = Path(__file__).parents[2] / "docs" / "reference"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docs" / "reference"
+WRITTEN = [page for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")) if page.is_file()]
+
+every_page = pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -47,3 +52,32 @@ def test_every_key_of_a_route_stands_in_the_reference():
 def test_pages_are_written_into_a_folder_that_is_not_there_yet(tmp_path):
     write_pages(tmp_path / "docs" / "reference")
     assert {path.name for path in (tmp_path / "docs" / "reference").iterdir()} == set(PAGES)
+
+
+@every_page
+def test_every_link_of_a_page_leads_somewhere(page):
+    links = re.findall(r"\]\(([^)\s#]+)", page.read_text(encoding="utf-8"))
+    within = [link for link in links if not re.match(r"[a-z]+:", link)]
+    assert [link for link in within if not (page.parent / link).exists()] == []
+
+
+@every_page
+def test_every_test_that_a_page_names_is_there(page):
+    named = re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", page.read_text(encoding="utf-8"))
+    assert [name for name in named if not _is_there(*name)] == []
+
+
+@every_page
+def test_every_command_that_a_page_writes_out_is_there(page):
+    # A line of code, up to what a shell puts after it.
+    lines = re.findall(r"^ {4,}(?:\.venv/bin/)?fullfield ([^&|\n]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    for words in map(str.split, lines):
+        known = [name for name in all_commands() if name.split() == words[: len(name.split())]]
+        assert known, words
+        options = {option for parameter in all_commands()[known[-1]].params for option in parameter.opts}
+        assert [word for word in words if word.startswith("-") and word not in options] == []
+
+
+def _is_there(file: str, test: str) -> bool:
+    path = ROOT / file
+    return path.exists() and (not test or f"def {test}(" in path.read_text(encoding="utf-8"))
