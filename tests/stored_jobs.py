@@ -24,9 +24,21 @@ def queue_job(
     max_attempts: int = 3,
 ) -> int:
     """Keep the data sets, queue a job that takes them in, and return its number."""
+    objects = [received(store, dataset) for dataset in datasets]
+    return queue_received(database, *objects, destinations=destinations, profile=profile, max_attempts=max_attempts)
+
+
+def queue_received(
+    database: Database,
+    *objects: ReceivedObject,
+    destinations: tuple[str, ...] = ("pacs",),
+    profile: str = "fullfield",
+    max_attempts: int = 3,
+) -> int:
+    """Queue a job that takes in what the store has received, and return its number."""
     route = Route(name="all", destinations=destinations, profile=profile)
     with database.transaction() as tx:
-        originals = [keep_object(tx, received(store, dataset)).object for dataset in datasets]
+        originals = [keep_object(tx, each).object for each in objects]
         job = enqueue(
             tx,
             objects=originals,

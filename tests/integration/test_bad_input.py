@@ -1,0 +1,245 @@
+"""What modalities send that is bad or unusual: each either gives a valid result, or ends declined with a sentence.
+
+Decoding by itself is in tests/unit/test_pixels.py; this is the whole way from an object to its end.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.uid import EnhancedXAImageStorage, JPEG2000Lossless, JPEGLSLossless
+
+from config.mark import Mark
+from config.settings import WorkerSettings
+from dicom_node.audit import Action
+from dicom_node.workflow.reconstruction import results_of
+from dicom_node.workflow.worker import Worker
+from storage.database import Database
+from storage.files import ObjectStore
+from storage.transitions import JobState
+from tests.dciodvfy import errors_in
+from tests.factory import COMPRESSED, Box, measured, write, xa
+from tests.stored_jobs import deliveries, job_of, queue_job, queue_received, received, story
+
+# What is reconstructed
+
+ACCEPTED = {
+    "8 bits": {"bits_stored": 8},
+    "10 bits": {"bits_stored": 10},
+    "12 bits": {"bits_stored": 12},
+    "14 bits": {"bits_stored": 14},
+    "16 bits": {"bits_stored": 16},
+    "MONOCHROME1": {"photometric": "MONOCHROME1"},
+    "8 bits MONOCHROME1": {"photometric": "MONOCHROME1", "bits_stored": 8},
+    "signed": {"signed": True},
+    "a single frame": {"frames": 0},
+    "1024 x 1024": {"frames": 1, "rows": 1024, "columns": 1024},
+    "1000 x 800": {"frames": 1, "rows": 800, "columns": 1000},
+    "an aperture of 1 %": {"rows": 100, "columns": 100, "aperture": Box(45, 45, 55, 55)},
+    "an aperture of 90 %": {"rows": 100, "columns": 100, "aperture": Box(5, 0, 100, 95)},
+    "a missing PatientID": {"missing": ["PatientID"]},
+    "a name in ISO_IR 100": {"patient_name": "Müller^Jörg", "charset": "ISO_IR 100"},
+    "a name in ISO 2022 IR 87": {"patient_name": "Yamada^Tarou=山田^太郎", "charset": ["", "ISO 2022 IR 87"]},
+    "RLE": {"syntax": COMPRESSED[0]},
+    "JPEG lossless": {"syntax": COMPRESSED[1]},
+    "JPEG-LS": {"syntax": COMPRESSED[2]},
+    "JPEG 2000": {"syntax": COMPRESSED[3]},
+}
+
+
+@pytest.mark.parametrize("kind", ACCEPTED.values(), ids=ACCEPTED)
+def test_what_is_unusual_gives_a_valid_result_with_every_measured_pixel(kind, reconstructor, tmp_path):
+    kind = {"frames": 2} | kind
+    syntax = kind.pop("syntax", None)
+    drawn = xa(**kind)
+    source = dcmread(write(drawn, tmp_path / "source.dcm", syntax))
+
+    results = results_of(source, reconstructor, route="all", mark=Mark(), mode="mean")
+
+    check_results(results, drawn, measured(aperture_of(drawn), *frames_of(drawn).shape), tmp_path)
+
+
+def test_an_aperture_that_moves_between_frames_is_followed(reconstructor, tmp_path):
+    boxes = [Box(8 + 6 * at, 10, 40 + 6 * at, 50) for at in range(4)]
+    source = xa(aperture=boxes, sop_class=EnhancedXAImageStorage)
+    source.PerFrameFunctionalGroupsSequence = [in_group(box) for box in boxes]
+
+    results = results_of(source, reconstructor, route="all", mark=Mark(), mode="mean")
+
+    check_results(results, source, measured(boxes, 4, 64, 64), tmp_path)
+
+
+def check_results(results: list[Dataset], source: Dataset, aperture: np.ndarray, folder: Path) -> None:
+    """They are valid, and hold the source's stored values where they were measured."""
+    read = [dcmread(write(result, folder / f"{number}.dcm")) for number, result in enumerate(results)]
+    for number in range(len(results)):
+        assert errors_in(folder / f"{number}.dcm") == []
+    found = np.concatenate([frames_of(result) for result in read])
+    original = frames_of(source)
+    assert found.shape == original.shape
+    assert np.array_equal(found[aperture], original[aperture])
+    assert not np.array_equal(found[~aperture], original[~aperture])
+    assert {result.PatientName for result in read} == {source.PatientName}
+
+
+def frames_of(dataset: Dataset) -> np.ndarray:
+    """(n, h, w) stored values."""
+    return dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
+
+
+def aperture_of(dataset: Dataset) -> Box:
+    """The box that the collimator's attributes tell."""
+    return Box(
+        dataset.CollimatorLeftVerticalEdge - 1,
+        dataset.CollimatorUpperHorizontalEdge - 1,
+        dataset.CollimatorRightVerticalEdge,
+        dataset.CollimatorLowerHorizontalEdge,
+    )
+
+
+def in_group(box: Box) -> Dataset:
+    """A frame's functional group that tells its collimator (C.8.19.6.7)."""
+    shape, group = Dataset(), Dataset()
+    shape.CollimatorShape = "RECTANGULAR"
+    shape.CollimatorLeftVerticalEdge, shape.CollimatorRightVerticalEdge = box.left + 1, box.right
+    shape.CollimatorUpperHorizontalEdge, shape.CollimatorLowerHorizontalEdge = box.top + 1, box.bottom
+    group.CollimatorShapeSequence = [shape]
+    return group
+
+
+# What is declined
+
+
+def truncated(folder: Path) -> Dataset:  # noqa: ARG001
+    dataset = xa(frames=3)
+    dataset.PixelData = dataset.PixelData[:-2000]
+    return dataset
+
+
+def with_a_frame_cut_off(syntax: str) -> Callable[[Path], Dataset]:
+    def make(folder: Path) -> Dataset:
+        dataset = dcmread(write(xa(frames=2), folder / "whole.dcm", syntax))
+        first, second = (get_frame(dataset.PixelData, index, number_of_frames=2) for index in range(2))
+        dataset.PixelData = encapsulate([first, second[: len(second) // 2]])
+        return dataset
+
+    return make
+
+
+DECLINED = {
+    "no pixel data": (
+        lambda _: xa(missing=["PixelData"]),
+        "The object has no pixel data; the sender must send the image itself.",
+    ),
+    "truncated pixel data": (
+        truncated,
+        "The pixel data end within frame 3 of 3: the object is truncated or its header is wrong; send it again.",
+    ),
+    "a header that claims 60,000 frames": (
+        lambda _: xa(frames=3, NumberOfFrames=60_000),
+        "The pixel data end within frame 4 of 60000: the object is truncated or its header is wrong; send it again.",
+    ),
+    "color": (
+        lambda _: xa(photometric="RGB", bits_stored=8),
+        "The image is in color; only grey images are reconstructed.",
+    ),
+    "the open field": (
+        lambda _: xa(aperture=None),
+        "No aperture with straight edges was found in the pixels.",
+    ),
+    "an aperture of nearly nothing": (
+        lambda _: xa(aperture=Box(30, 30, 33, 33)),
+        "The aperture leaves 0.2% of a frame open; a reconstruction needs 0.5%.",
+    ),
+    "corrupt JPEG 2000": (
+        with_a_frame_cut_off(JPEG2000Lossless),
+        "Frame 2 of 2 cannot be decoded from JPEG 2000 Image Compression (Lossless Only): the pixel data are "
+        "corrupt; send the object again.",
+    ),
+    "corrupt JPEG-LS": (
+        with_a_frame_cut_off(JPEGLSLossless),
+        "Frame 2 of 2 cannot be decoded from JPEG-LS Lossless Image Compression: the pixel data are corrupt; send "
+        "the object again.",
+    ),
+    "rows that are no number": (
+        lambda _: xa(missing=["Rows"]),
+        "Rows is missing or not a whole number; the modality's vendor mends its header.",
+    ),
+    "a picture that is itself generated": (
+        lambda _: xa(SyntheticData="YES"),
+        "The picture is itself generated (SyntheticData is YES).",
+    ),
+}
+
+
+@pytest.fixture
+def node(sqlite_url, tmp_path):
+    """A migrated database and an object store."""
+    database = Database(sqlite_url)
+    database.migrate()
+    yield database, ObjectStore(tmp_path / "store")
+    database.close()
+
+
+@pytest.fixture
+def work(node, reconstructor):
+    """Lets a worker do all that there is to do."""
+    database, store = node
+    worker = Worker(database, store, WorkerSettings(), name="one", load=lambda _: reconstructor)
+    return lambda: worker.run(threading.Event(), once=True)
+
+
+@pytest.mark.parametrize(("make", "sentence"), DECLINED.values(), ids=DECLINED)
+def test_what_cannot_be_reconstructed_is_declined_and_the_next_goes_through(make, sentence, node, work, tmp_path):
+    database, store = node
+    bad = queue_job(database, store, make(tmp_path))
+    good = queue_job(database, store, xa(frames=1))
+
+    work()
+
+    assert (job_of(database, bad).state, job_of(database, bad).reason) == (JobState.DECLINED, sentence)
+    assert job_of(database, bad).attempts == 1
+    assert deliveries(database, bad) == []
+    told = [(row.action, row.details["reason"]) for row in story(database, bad) if "reason" in row.details]
+    assert told == [(Action.JOB_DECLINED, sentence)]
+    assert job_of(database, good).state == JobState.RECONSTRUCTED
+    assert len(deliveries(database, good)) == 1
+
+
+@pytest.mark.parametrize("syntax", [None, JPEG2000Lossless], ids=["plain", "compressed"])
+def test_an_object_that_is_cut_off_is_declined_and_the_next_goes_through(syntax, node, work):
+    database, store = node
+    dataset = xa(frames=2)
+    whole = write(dataset, store.incoming / "whole.dcm", syntax)
+    whole.write_bytes(whole.read_bytes()[:-1000])
+    kept = store.keep(whole)
+    bad = queue_received(database, replace(received(store, dataset), digest=kept.digest, size=kept.size))
+    good = queue_job(database, store, xa(frames=1))
+
+    work()
+
+    assert job_of(database, bad).state == JobState.DECLINED
+    assert job_of(database, bad).reason in (
+        "The pixel data end within frame 2 of 2: the object is truncated or its header is wrong; send it again.",
+        "The object is cut off, so that it cannot be read as DICOM; send it again.",
+    )
+    assert job_of(database, good).state == JobState.RECONSTRUCTED
+
+
+def test_of_a_series_the_good_images_are_reconstructed_and_the_others_told(node, work):
+    database, store = node
+    job = queue_job(database, store, xa(frames=1), xa(missing=["PixelData"]), xa(frames=1, bits_stored=8))
+
+    work()
+
+    assert job_of(database, job).state == JobState.RECONSTRUCTED
+    assert job_of(database, job).reason == (
+        "1 of 3 objects: The object has no pixel data; the sender must send the image itself."
+    )
+    assert len(deliveries(database, job)) == 2
