@@ -16,6 +16,8 @@ from torch.nn import functional as F
 PATCH = 4
 #: Side of the pictures that the networks work on, in pixels.
 FRAME_SIDE = 256
+#: Share of white below which grey levels are black even when they are lifted.
+DARK = 0.01
 
 
 class ResidualBlock(nn.Module):
@@ -121,6 +123,14 @@ class Decoder(nn.Module):
                 x = F.interpolate(x, scale_factor=2.0, mode="nearest")
             x = level(torch.cat([x, skip], dim=1), embedding)
         return F.pixel_shuffle(self.out(F.silu(self.norm(x))), PATCH)
+
+
+def lifted(collimated: Tensor) -> Tensor:
+    """The frame with its dark end pulled apart: the logarithm of its share of white, from -1 to about 1.
+
+    Where the modality shows what lies behind the blades nearly black, all that is left of it is in these levels.
+    """
+    return 1 - 2 * torch.log((collimated.clamp(min=-1) + 1) / 2 + DARK) / math.log(DARK)
 
 
 def sinusoidal_embedding(value: Tensor, width: int) -> Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from inference.network import Decoder, Encoder, sinusoidal_embedding
+from inference.network import Decoder, Encoder, lifted, sinusoidal_embedding
 
 #: Standard deviation of the residual (true field minus prior) on [-1, 1]; the residual is divided by it, so that
 #: sigma_data of EDM is 1.
@@ -25,14 +25,14 @@ class Palette(nn.Module):
         width = 4 * channels[0]
         self.width = width
         self.embed = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-        self.encoder = Encoder(4, channels, width)
+        self.encoder = Encoder(5, channels, width)
         self.decoder = Decoder(1, channels, width)
 
     def forward(self, noisy: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
         """Estimate the clean residual (EDM, equation 7, with sigma_data = 1).
 
         noisy: (n, 1, 256, 256) residual / RESIDUAL_SCALE plus noise in the hidden region, 0 inside the aperture;
-        sigma: (n,) standard deviation of that noise; condition: (n, 3, 256, 256), see `condition`.
+        sigma: (n,) standard deviation of that noise; condition: (n, 4, 256, 256), see `condition`.
         """
         s = sigma[:, None, None, None].to(noisy.dtype)
         root = (s.square() + 1).sqrt()
@@ -44,5 +44,6 @@ class Palette(nn.Module):
 
 
 def condition(collimated: Tensor, aperture: Tensor, prior_mean: Tensor) -> Tensor:
-    """What Palette sees beside the noisy residual: collimated picture, aperture and prior, (n, 3, h, w)."""
-    return torch.cat([collimated, aperture, prior_mean], dim=1)
+    """What Palette sees beside the noisy residual, (n, 4, h, w): the collimated frame, also with its dark end lifted,
+    the aperture and the prior."""
+    return torch.cat([collimated, aperture, prior_mean, lifted(collimated)], dim=1)

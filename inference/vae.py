@@ -5,17 +5,13 @@ is convolutional with skip connections, knows the aperture, and its decoder is t
 that its output is an estimate of the picture with a variance per pixel rather than a texture to condition on.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from inference.network import Decoder, Encoder
-
-#: Share of white below which grey levels are black even when they are lifted.
-DARK = 0.01
+from inference.network import Decoder, Encoder, lifted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +63,3 @@ class VAE(nn.Module):
             latent_mean=latent_mean,
             latent_log_variance=latent_log_variance,
         )
-
-
-def lifted(collimated: Tensor) -> Tensor:
-    """The frame with its dark end pulled apart: the logarithm of its share of white, from -1 to about 1.
-
-    Where the modality shows what lies behind the blades nearly black, all that is left of it is in these levels.
-    """
-    return 1 - 2 * torch.log((collimated.clamp(min=-1) + 1) / 2 + DARK) / math.log(DARK)

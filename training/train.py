@@ -47,7 +47,7 @@ SSIM_WEIGHT, VARIANCE_WEIGHT = 0.03, 0.01
 #: Share of the frames on which the aperture finder sees the open field.
 OPEN_SHARE = 0.2
 #: Palette sees noise levels log-normal around e^-0.3 (EDM, table 1, for sigma_data = 1), and now and then the highest.
-P_MEAN, P_STD, HIGHEST_SHARE = -0.3, 1.5, 0.15
+P_MEAN, P_STD, HIGHEST_SHARE = -0.3, 1.5, 0.2
 #: Noise levels at which Palette is validated, from fine texture to whole shapes.
 VALIDATION_SIGMAS = (0.2, 0.6, 2.0, 6.0, SIGMA_MAX)
 
@@ -144,22 +144,23 @@ def train_vae(
         return float(((batch.full - mean).square() * (1 - batch.aperture)).mean())
 
     def make() -> nn.Module:
-        model = VAE(channels, VAE_LATENT_CHANNELS)
-        if start is not None:
-            read_weights(model, start)
-        return model
+        return VAE(channels, VAE_LATENT_CHANNELS)
 
-    if start is not None:
-        settings = replace(settings, start=sha256_of(start))
-    return _train("vae", make, loss, validate, material, settings, out)
+    return _train("vae", make, loss, validate, material, settings, out, start)
 
 
 def train_palette(
-    vae: VAE, material: Material, settings: TrainingSettings, out: Path, channels: Sequence[int] = PALETTE_CHANNELS
+    vae: VAE,
+    material: Material,
+    settings: TrainingSettings,
+    out: Path,
+    channels: Sequence[int] = PALETTE_CHANNELS,
+    start: Path | None = None,
 ) -> Path:
     """Train Palette on the residual of the VAE: the weighted denoising loss of EDM (equation 8), hidden region only.
 
     channels: features of each level; only a network of the default's can be part of a profile.
+    start: weights to begin with, in place of random ones.
     Writes `palette.safetensors` (EMA weights with the least weighted denoising error in validation), a checkpoint
     and `palette.json` to `out`. Raises ConfigError for a run or data that cannot be used.
     """
@@ -193,7 +194,7 @@ def train_palette(
                 errors.append(float(_mean_over((1 + level**-2) * (estimate - clean).square(), 1 - a)))
         return sum(errors) / len(errors)
 
-    return _train("palette", lambda: Palette(channels), loss, validate, material, settings, out)
+    return _train("palette", lambda: Palette(channels), loss, validate, material, settings, out, start)
 
 
 def seal(folder: Path, version: str, data: Sequence[Path]) -> None:
@@ -230,12 +231,17 @@ def _train(
     material: Material,
     settings: TrainingSettings,
     out: Path,
+    start: Path | None = None,
 ) -> Path:
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
     set_seed(settings.seed)
     examples = Examples(material.training, material.projections, settings.seed)
     held_out = examples.held_out(material.validation).to(accelerator.device)
-    model = make().to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = make()
+    if start is not None:
+        read_weights(model, start)
+        settings = replace(settings, start=sha256_of(start))
+    model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))  # type: ignore[no-untyped-call]
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)

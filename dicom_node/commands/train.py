@@ -24,6 +24,7 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="The run's folder; it bec
 Steps = Annotated[int, typer.Option(min=1, help="Training steps.")]
 Size = Annotated[int, typer.Option("--batch", min=1, help="Pictures a step.")]
 Seed = Annotated[int, typer.Option(help="Seed of weights, examples and noise.")]
+Start = Annotated[Path | None, typer.Option(help="Weights to begin with, in place of random ones.")]
 Precision = Annotated[str, typer.Option(help="no, fp16 or bf16.")]
 
 
@@ -77,7 +78,7 @@ def vae(
     batch: Size = 8,
     seed: Seed = 1,
     precision: Precision = "bf16",
-    start: Annotated[Path | None, typer.Option(help="Weights to begin with, in place of random ones.")] = None,
+    start: Start = None,
 ) -> None:
     """Train the VAE prior.
 
@@ -98,6 +99,7 @@ def palette(
     batch: Size = 8,
     seed: Seed = 1,
     precision: Precision = "bf16",
+    start: Start = None,
     version: Annotated[str, typer.Option(help="Version that results will name.")] = "1.0",
 ) -> None:
     """Train Palette on the VAE of the same folder, then seal them and the aperture finder as a profile.
@@ -111,7 +113,7 @@ def palette(
     require_runs(out, ("aperture", "vae"))
     prior = VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS)
     read_weights(prior, out / "vae.safetensors")
-    train_palette(prior, _material(data, projections), _settings(steps, batch, seed, precision), out)
+    train_palette(prior, _material(data, projections), _settings(steps, batch, seed, precision), out, start=start)
     seal(out, version, data)
     typer.echo(f"profile {version} in {out}")
 

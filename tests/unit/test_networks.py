@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from inference.network import Attention, Encoder, ResidualBlock, sinusoidal_embedding
+from inference.network import Attention, Encoder, ResidualBlock, lifted, sinusoidal_embedding
 from inference.palette import Palette, condition
 from inference.vae import VAE, Prior
 
@@ -57,7 +57,7 @@ class Spy(nn.Module):
     ],
 )
 def test_the_denoiser_is_preconditioned_as_in_table_1(palette, sigma, c_skip, c_out, c_in, c_noise):
-    noisy, seen = pictures(1), pictures(1, 3, seed=1)
+    noisy, seen = pictures(1), pictures(1, 4, seed=1)
     field = pictures(1, seed=2)
     features = [torch.zeros(1)]
     palette.embed, palette.encoder, palette.decoder = Spy(torch.zeros(1, 64)), Spy(features), Spy(field)
@@ -78,7 +78,7 @@ def test_an_untrained_denoiser_gives_back_its_share_of_the_input(palette):
     palette.decoder.out.bias.zero_()
     noisy = pictures(3)
 
-    estimate = palette(noisy, torch.tensor([0.02, 1.0, 40.0]), pictures(3, 3, seed=1))
+    estimate = palette(noisy, torch.tensor([0.02, 1.0, 40.0]), pictures(3, 4, seed=1))
 
     for picture, given, c_skip in zip(estimate, noisy, (0.99960016, 0.5, 0.00062461), strict=True):
         torch.testing.assert_close(picture, c_skip * given, rtol=1e-4, atol=1e-6)
@@ -87,7 +87,7 @@ def test_an_untrained_denoiser_gives_back_its_share_of_the_input(palette):
 @torch.no_grad()
 def test_each_picture_of_a_batch_has_its_own_noise_level(palette):
     nn.init.normal_(palette.decoder.out.weight, std=0.1)
-    noisy, seen, sigma = pictures(2), pictures(2, 3, seed=1), torch.tensor([0.1, 10.0])
+    noisy, seen, sigma = pictures(2), pictures(2, 4, seed=1), torch.tensor([0.1, 10.0])
 
     together = palette(noisy, sigma, seen)
     alone = torch.cat([palette(noisy[i : i + 1], sigma[i : i + 1], seen[i : i + 1]) for i in range(2)])
@@ -95,10 +95,19 @@ def test_each_picture_of_a_batch_has_its_own_noise_level(palette):
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_the_condition_is_picture_aperture_and_prior():
-    parts = [torch.full((2, 1, 256, 256), float(value)) for value in (1, 2, 3)]
+def test_the_condition_is_picture_aperture_prior_and_the_picture_lifted():
+    parts = [torch.full((2, 1, 256, 256), value) for value in (0.5, 1.0, 0.25)]
 
-    assert condition(*parts).mean((0, 2, 3)).tolist() == [1, 2, 3]
+    assert condition(*parts).mean((0, 2, 3)).tolist() == pytest.approx([0.5, 1.0, 0.25, float(lifted(parts[0]).mean())])
+
+
+def test_lifting_pulls_the_dark_end_apart_and_keeps_the_order():
+    grey = torch.tensor([-1.5, -1.0, -0.98, -0.9, 0.0, 1.0])
+
+    out = lifted(grey)
+
+    # 1 - 2 ln(share of white + 0.01) / ln 0.01, by hand
+    assert out.tolist() == pytest.approx([-1.0, -1.0, -0.698970, -0.221849, 0.707570, 1.004321], abs=1e-4)
 
 
 # VAE
