@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from config.settings import load_settings
 from storage.database import Database
@@ -52,6 +52,7 @@ class NodeProcess:
         self.routes = folder / "routes.toml"
         self.log = folder / "node.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._reader: Database | None = None
         chosen: dict[str, dict[str, Any]] = {
             "listener": {"port": self.port},
             "storage": {"full_below_mb": 0} | ({"database": database} if database else {}),
@@ -162,13 +163,14 @@ class NodeProcess:
         )
         return self.jobs()
 
+    def told(self, action: str) -> int:
+        """How often it has told of a step."""
+        return self._read(lambda tx: tx.scalar(select(func.count()).where(AuditRow.action == action)))
+
     def _read(self, what: Any) -> Any:
-        database = self.database()
-        try:
-            with database.reading() as tx:
-                return what(tx)
-        finally:
-            database.close()
+        self._reader = self._reader or self.database()
+        with self._reader.reading() as tx:
+            return what(tx)
 
     def _said(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
