@@ -9,7 +9,11 @@ import typer
 
 def evaluate(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A paired data set: full/, collimated/ and pairs.csv.")],
-    profile: Annotated[str, typer.Option(help="The model profile to score.")] = "fullfield",
+    profile: Annotated[str, typer.Option(metavar="NAME", help="The model profile to score.")] = "fullfield",
+    models: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of profiles; without it those that come with Fullfield."),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Only this split of pairs.csv, such as val.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
@@ -21,15 +25,16 @@ def evaluate(
     from rich.console import Console
     from rich.progress import track
 
-    from inference.reconstruct import Reconstructor
+    from inference.reconstruct import Reconstructor, choose_device
+    from inference.weights import MODELS, load_weights
     from training.evaluate import evaluate as score
     from training.pairs import read_pairs
 
     pairs = read_pairs(folder, split)
-    reconstructor = Reconstructor.load(profile, device)
+    reconstructor = Reconstructor(load_weights(profile, models or MODELS), choose_device(device))
     console = Console(stderr=True)
     figures = score(pairs, reconstructor, lambda items: track(items, "Evaluating", console=console))
-    typer.echo(json.dumps(figures, indent=1) if as_json else _table(figures))
+    typer.echo(json.dumps(figures, indent=1, allow_nan=False) if as_json else _table(figures))
 
 
 def _table(figures: dict[str, Any]) -> str:
