@@ -2,6 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy import ndimage
 
 from inference.composite import Composer
 from inference.grey_mapping import GreyMapping
@@ -39,6 +40,16 @@ def test_no_step_shows_at_the_edge():
 
     across_the_edge = np.abs(grey[90:170, 79] - grey[90:170, 80])
     assert across_the_edge.max() < 0.02
+
+
+def test_the_shadow_of_the_blades_is_not_carried_outward():
+    mapping, truth, _, _, aperture = scene()
+    depth = ndimage.distance_transform_edt(aperture)
+    shadow = np.where(aperture, 0.4 * np.clip(1 - (depth - 1) / 7, 0, 1), 0).astype(np.float32)
+
+    grey = mapping.to_grey(Composer(mapping).compose(mapping.to_stored(truth - shadow), truth, aperture))
+
+    assert np.abs(grey - truth)[~aperture].max() < 0.05
 
 
 def test_far_from_the_edge_the_generated_grey_stands():
