@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from config.errors import ConfigError
 from inference.network import FRAME_SIDE
 from training.collimate import random_aperture, random_exposure, simulate_pair
 from training.devices import add_devices
@@ -44,8 +45,9 @@ class Examples:
         self._pairs = [_stack(pair, 2 * FRAME_SIDE) for pair in pairs]
         self._projections: NDArray[np.float16] | None = None
         if projections is not None:
-            self._projections = np.load(projections, mmap_mode="r")
-            self._first_held_out = round(len(self._projections) * (1 - HELD_OUT_SHARE))
+            self._projections = _views(projections)
+            count = len(self._projections)
+            self._first_held_out = min(round(count * (1 - HELD_OUT_SHARE)), count - 1)
         self._seed = seed
 
     def batch(self, step: int, size: int) -> Batch:
@@ -77,6 +79,19 @@ class Examples:
         full, collimated = simulate_pair(view, aperture, exposure, random_modality(exposure.quanta, rng), rng)
         measured = aperture.mask(full.shape).astype(np.float32)
         return torch.from_numpy(np.stack([full, collimated, measured]))
+
+
+def _views(path: Path) -> NDArray[np.float16]:
+    """The line integrals of CT views, (n, h, w), left on disk. Raises ConfigError for any other file."""
+    try:
+        views: NDArray[np.float16] = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        raise ConfigError(f"{path}: not the file of views that `fullfield train project` writes") from error
+    if views.ndim != 3 or not views.size or views.dtype.kind != "f":
+        raise ConfigError(f"{path}: not the file of views that `fullfield train project` writes")
+    if len(views) < 2:
+        raise ConfigError(f"{path}: holds one view alone; one is for training and another for validation")
+    return views
 
 
 def _batch(stacks: Sequence[Tensor]) -> Batch:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -164,7 +164,7 @@ def train_palette(
     Writes `palette.safetensors` (EMA weights with the least weighted denoising error in validation), a checkpoint
     and `palette.json` to `out`. Raises ConfigError for a run or data that cannot be used.
     """
-    vae = vae.eval().requires_grad_(False)
+    vae = vae.eval().requires_grad_(False).to(PartialState().device)
 
     def loss(model: nn.Module, batch: Batch) -> Tensor:
         with torch.no_grad():
