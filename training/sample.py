@@ -37,6 +37,7 @@ EXPOSURE = Exposure(
     quanta=1.2e5,
     scatter_to_primary=0.12,
     transmission=(0.02, 0.014),
+    penumbra=0.015,
     electronic_noise=6.0,
     line_noise=1.0,
     margin=0.0,
