@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from config.errors import NoAperture
 from inference.header import items, numbers, value_of
@@ -131,4 +132,4 @@ def _strings(place: Dataset, keyword: str) -> list[str]:
     value = value_of(place, keyword)
     if value is None:
         return []
-    return [value] if isinstance(value, str) else [str(item) for item in value]
+    return [str(part) for part in value] if isinstance(value, MultiValue) else [str(value)]

@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from config.errors import UnsupportedImage
 from inference.grey_mapping import GreyMapping, grey_mapping
-from inference.header import UNREADABLE
+from inference.header import UNREADABLE, value_of
 
 __all__ = ["Cine", "GreyMapping", "read_cine"]
 
@@ -77,9 +77,9 @@ def _check_header(dataset: Dataset) -> None:
     """Refuse what is no grey integer picture of 8 to 16 bits (PS3.3 C.7.6.3.1)."""
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         raise UnsupportedImage("The pixel data are floating point; only integer pixels are reconstructed.")
-    if not dataset.get("PixelData"):
+    if value_of(dataset, "PixelData") is None:
         raise UnsupportedImage("The object has no pixel data; the sender must send the image itself.")
-    photometric = dataset.get("PhotometricInterpretation")
+    photometric = value_of(dataset, "PhotometricInterpretation")
     if _integer(dataset, "SamplesPerPixel") != 1:
         raise UnsupportedImage("The image is in color; only grey images are reconstructed.")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
@@ -104,8 +104,8 @@ def _check_header(dataset: Dataset) -> None:
 def _transfer_syntax(dataset: Dataset) -> UID:
     """The transfer syntax, if pixels can be decoded from it here."""
     meta = getattr(dataset, "file_meta", None)
-    syntax = meta.get("TransferSyntaxUID") if meta is not None else None
-    if not syntax:
+    syntax = value_of(meta, "TransferSyntaxUID") if meta is not None else None
+    if not isinstance(syntax, str):
         raise UnsupportedImage("The object does not say its transfer syntax; the sender must write it in the header.")
     try:
         decoder = get_decoder(UID(syntax))

@@ -269,7 +269,7 @@ def _frame_number(instance_number: int, frame: int) -> int:
 
 
 def _positive(value: object) -> int:
-    return max(1, int(str(value))) if isinstance(value, int) else 1
+    return max(1, int(value)) if isinstance(value, int) else 1
 
 
 def _series_description(source: Dataset) -> str:

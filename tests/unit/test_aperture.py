@@ -144,6 +144,7 @@ def test_where_the_attributes_say_nothing_of_blades_the_pixels_are_looked_at(att
         ("CollimatorLeftVerticalEdge", "IS", ""),
         ("CollimatorShape", "CS", ""),
         ("CollimatorShape", "CS", b"\xff"),
+        ("CollimatorShape", "IS", "7"),
     ],
 )
 def test_a_shape_that_cannot_be_read_hides_nothing(keyword, vr, value):

@@ -54,6 +54,7 @@ def results(source, made=None):
         ("StudyDate", "DA", "the sixth"),
         ("SeriesNumber", "IS", "99999999999"),
         ("InstanceNumber", "IS", "first"),
+        ("InstanceNumber", "IS", "2."),
         ("PixelSpacing", "DS", "wide"),
         ("Modality", "CS", ""),
     ],

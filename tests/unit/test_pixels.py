@@ -232,6 +232,18 @@ def test_a_malformed_number_of_the_header_is_declined(keyword, value):
     declined(malformed(xa(frames=1), keyword, "US", value))
 
 
+@pytest.mark.parametrize("keyword", ["PixelData", "PhotometricInterpretation"])
+def test_a_value_representation_that_there_is_not_is_declined(keyword):
+    declined(malformed(xa(frames=1), keyword, "Q?", b"\0\0"))
+
+
+def test_two_transfer_syntaxes_are_declined():
+    dataset = xa(frames=1)
+    malformed(dataset.file_meta, "TransferSyntaxUID", "UI", "1.2.840.10008.1.2\\1.2.840.10008.1.2.1")
+
+    declined(dataset, "transfer syntax")
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("count", ["two ", "1\\2 ", "1.5 ", "-1", "0 ", "99999999999 "])
 def test_a_malformed_number_of_frames_is_declined(count):
