@@ -1,13 +1,15 @@
 """The reference pages say what the code says, and no page names what is not there."""
 
 import re
+import tomllib
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
 from config.mark import Mark
-from config.routes import Destination, Match, Route, Rule
-from config.settings import Settings
+from config.routes import Destination, Match, Route, Rule, load_routes
+from config.settings import Settings, load_settings
 from dicom_node.commands.reference import PAGES, write_pages
 from tests.unit.test_command_line import all_commands
 
@@ -76,6 +78,19 @@ def test_every_command_that_a_page_writes_out_is_there(page):
         assert known, words
         options = {option for parameter in all_commands()[known[-1]].params for option in parameter.opts}
         assert [word for word in words if word.startswith("-") and word not in options] == []
+
+
+@every_page
+def test_every_example_of_a_file_is_right(page, tmp_path):
+    for number, block in enumerate(re.findall(r"^ *```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.S | re.M)):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(dedent(block), encoding="utf-8")
+        if "[[destinations]]" in block:
+            load_routes(file)
+        elif "[routes.mark]" in block:
+            Mark.model_validate(tomllib.loads(block)["routes"]["mark"])
+        else:
+            load_settings(file)
 
 
 def _is_there(file: str, test: str) -> bool:
