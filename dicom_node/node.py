@@ -20,6 +20,7 @@ from dicom_node.workflow.delivery import Courier
 from dicom_node.workflow.routing import RouteBook
 from dicom_node.workflow.series import association_ended, complete_due, object_kept
 from dicom_node.workflow.supervisor import Supervisor
+from dicom_node.workflow.watchdog import Watchdog
 from storage.database import Database, current_time
 from storage.files import ObjectStore
 from storage.schema import StoredObject
@@ -62,12 +63,13 @@ class Node:
             name=self._name,
         )
         self._supervisor = Supervisor(
-            [
-                [*worker_command, "--name", f"{self._name}/{number}"]
+            {
+                f"{self._name}/{number}": [*worker_command, "--name", f"{self._name}/{number}"]
                 for number in range(1, settings.worker.processes + 1)
-            ],
+            },
             on_death=lambda sentence: self._tell(Action.WORKER_DIED, "failed", reason=sentence),
         )
+        self._watchdog = Watchdog(settings.worker.lease_seconds)
         self._stopping = threading.Event()
         self._clock = threading.Thread(target=self._run_clock, name="clock", daemon=True)
 
@@ -112,24 +114,29 @@ class Node:
         association_ended(tx, series, table=self.routes.table, max_attempts=self.settings.worker.max_attempts)
 
     def _run_clock(self) -> None:
-        """Complete the series whose quiet time is over, and clear away what a crash has left."""
+        """Complete what is due, replace workers that hang, and clear away what a crash has left."""
         swept_at = time.monotonic()
         while not self._stopping.wait(_CLOCK_SECONDS):
             try:
+                self._complete_series()
+                self._replace_hung_workers()
                 if time.monotonic() - swept_at > _SWEEP_SECONDS:
                     swept_at = time.monotonic()
                     self._store.sweep(older_than_seconds=_LEFT_OVER_SECONDS)
-                with self._database.transaction() as tx:
-                    complete_due(
-                        tx,
-                        current_time(tx),
-                        table=self.routes.table,
-                        max_attempts=self.settings.worker.max_attempts,
-                    )
             except FullfieldError as error:
                 log.warning("the clock missed a beat", reason=str(error))
             except Exception:
                 log.exception("the clock missed a beat")
+
+    def _complete_series(self) -> None:
+        with self._database.transaction() as tx:
+            complete_due(tx, current_time(tx), table=self.routes.table, max_attempts=self.settings.worker.max_attempts)
+
+    def _replace_hung_workers(self) -> None:
+        with self._database.reading() as tx:
+            hung = self._watchdog.hung(tx, self._supervisor.pids)
+        for name in hung:
+            self._supervisor.replace(name, "its job had no sign of life for too long")
 
     def _routes_in_brief(self) -> dict[str, Any]:
         table = self.routes.table

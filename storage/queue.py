@@ -130,6 +130,14 @@ def fail_exhausted(tx: Session) -> list[Job]:
     return jobs
 
 
+def overdue(tx: Session, owners: Sequence[str]) -> list[Job]:
+    """Jobs of these workers whose lease has run out, and which nobody has taken over."""
+    query = select(Job).where(
+        Job.state == JobState.RUNNING, Job.lease_until < current_time(tx), Job.lease_owner.in_(owners)
+    )
+    return list(tx.scalars(query))
+
+
 def heartbeat(tx: Session, lease: Lease, *, lease_seconds: float, progress: float) -> None:
     """Renew a lease and note the progress (0 to 1); LeaseLost if the job is no longer this worker's."""
     job = _held(tx, lease)

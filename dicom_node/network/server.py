@@ -144,9 +144,12 @@ class StorageServer:
                 association.dul.socket.close()
                 continue
             association.join(max(0.0, end - time.monotonic()))
-            if association.is_alive():
-                association.abort()
-                association.join(grace_seconds)
+        aborted = [association for association in server.active_associations if association.is_established]
+        for association in aborted:
+            association.abort()
+        end = time.monotonic() + grace_seconds
+        for association in aborted:
+            association.join(max(0.0, end - time.monotonic()))
 
 
 def quiet_library() -> None:

@@ -6,6 +6,7 @@ a crash interrupts is sent again: the objects are the same, and a destination ta
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
@@ -81,9 +82,10 @@ class Courier:
     def stop(self, grace_seconds: float = 10) -> None:
         """Begin no more associations, and let those that are open come to their next object's end."""
         self._stopping.set()
+        end = time.monotonic() + grace_seconds
         for thread in [self._thread, *self._rounds.values()]:
             if thread.is_alive():
-                thread.join(grace_seconds)
+                thread.join(max(0.0, end - time.monotonic()))
 
     def _look_out(self) -> None:
         """Have a round made to every destination to which something is due."""

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -32,16 +32,19 @@ class _Post:
     started_at: float = 0.0
     start_at: float = 0.0
     wait: float = _FIRST_WAIT
+    #: Why the process was killed, if this one did it.
+    verdict: str | None = None
 
 
 class Supervisor:
     """Runs one process for each command, from `start` to `stop`.
 
+    commands: by the name of the worker.
     on_death: called with a sentence about each process that ended unasked; what it raises is logged.
     """
 
-    def __init__(self, commands: Sequence[Sequence[str]], on_death: Callable[[str], None]) -> None:
-        self._posts = [_Post(command) for command in commands]
+    def __init__(self, commands: Mapping[str, Sequence[str]], on_death: Callable[[str], None]) -> None:
+        self._posts = {name: _Post(command) for name, command in commands.items()}
         self._on_death = on_death
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
@@ -73,16 +76,24 @@ class Supervisor:
                 process.stdin.close()
 
     @property
-    def pids(self) -> list[int]:
-        """The processes that run now."""
-        return [process.pid for process in self._processes() if process.poll() is None]
+    def pids(self) -> dict[str, int]:
+        """The processes that run now, by the name of the worker."""
+        posts = self._posts.items()
+        return {name: p.pid for name, post in posts if (p := post.process) is not None and p.poll() is None}
+
+    def replace(self, name: str, why: str) -> None:
+        """Kill a worker's process; another takes its place as after any death."""
+        post = self._posts[name]
+        if post.process is not None and post.process.poll() is None:
+            post.verdict = why
+            post.process.kill()
 
     def _processes(self) -> list[subprocess.Popen[bytes]]:
-        return [post.process for post in self._posts if post.process is not None]
+        return [post.process for post in self._posts.values() if post.process is not None]
 
     def _watch(self) -> None:
         while True:
-            for post in self._posts:
+            for post in self._posts.values():
                 self._look_after(post)
             if self._stopping.wait(_LOOK_SECONDS):
                 return
@@ -108,7 +119,9 @@ class Supervisor:
             process.stdin.close()
         if now - post.started_at > _LONG_LIFE:
             post.wait = _FIRST_WAIT
-        self._say(f"worker process {process.pid} {_end_of(process.returncode)}")
+        because = f", for {post.verdict}" if post.verdict is not None else ""
+        post.verdict = None
+        self._say(f"worker process {process.pid} {_end_of(process.returncode)}{because}")
         self._put_off(post, now)
 
     def _put_off(self, post: _Post, now: float) -> None:

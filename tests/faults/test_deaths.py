@@ -11,12 +11,15 @@ from pynetdicom.sop_class import Verification
 
 from storage.schema import Job
 from storage.transitions import JobState
+from tests.commands import Command
 from tests.hospital import Hospital, hospital, shows
 from tests.nodes import LONG, is_alive, kill
 from tests.peers import wait_until
 
 #: Frames of a cine that keeps the worker busy for as long as a test needs to strike.
 FRAMES = 4
+#: How often a job is tried.
+ATTEMPTS = 3
 #: Seconds in which a node has to end that is told to: its grace for associations, workers and deliveries.
 BOUND = 60
 
@@ -37,6 +40,12 @@ def _in_the_middle_of_a_job(here: Hospital) -> tuple[Path, Job]:
         seconds=LONG,
     )
     return cine, here.node.jobs()[-1]
+
+
+def _is_at(here: Hospital, job: Job, attempt: int) -> bool:
+    """Whether a worker is at the job, for the so many-th time."""
+    now = here.node.job(job.id)
+    return (now.state, now.attempts) == (JobState.RUNNING, attempt)
 
 
 def _is_done_once(here: Hospital, cine: Path, job: Job) -> bool:
@@ -99,6 +108,36 @@ def test_a_machine_that_loses_power_in_the_middle_of_a_job_goes_on_after_a_start
     assert _is_done_once(here, cine, job)
     assert _settled(here, job).attempts == 2
     assert here.goes_through()
+
+
+def test_a_worker_that_hangs_is_replaced_and_its_job_done(here: Hospital) -> None:
+    cine, job = _in_the_middle_of_a_job(here)
+    (worker,) = here.node.workers()
+    kill(worker, signal.SIGSTOP)
+    assert _is_done_once(here, cine, job)
+    assert _settled(here, job).attempts == 2
+    assert not is_alive(worker)
+    assert _deaths(here)[-1] == (
+        f"worker process {worker} was killed by SIGKILL, for its job had no sign of life for too long"
+    )
+
+
+def test_a_job_that_kills_its_worker_each_time_fails_in_words_and_can_be_retried(
+    here: Hospital, fullfield: Command
+) -> None:
+    cine, job = _in_the_middle_of_a_job(here)
+    for attempt in range(1, ATTEMPTS + 1):
+        wait_until(lambda n=attempt: _is_at(here, job, n), what=f"attempt {attempt}", seconds=LONG)
+        kill(here.node.workers()[0])
+    failed = _settled(here, job)
+    assert (failed.state, failed.reason) == (
+        JobState.FAILED,
+        f"the worker died or hung {ATTEMPTS} times, the last allowed",
+    )
+    assert here.goes_through()
+    status, out, _ = fullfield("jobs", "retry", job.id, "--settings", here.node.settings)
+    assert (status, out) == (0, f"Job {job.id} is queued.\n")
+    assert shows(here.result(cine), cine)
 
 
 def test_a_node_told_to_end_does_so_soon_and_gives_its_job_back(here: Hospital) -> None:
