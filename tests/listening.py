@@ -28,10 +28,16 @@ from tests.peers import free_port, storescu, wait_until
 class Node:
     """A listener with its storage, and what it passed on."""
 
-    def __init__(self, folder: Path, full_below_bytes: int = 0, url: str | None = None, **settings: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        full_below_bytes: int = 0,
+        url: str | None = None,
+        lock_timeout_seconds: float = 10,
+        **settings: object,
+    ) -> None:
         self.store = ObjectStore(folder / "store")
-        url = url or f"sqlite:///{folder / 'fullfield.db'}"
-        self.database = Database(url, lock_timeout_seconds=10 if url.startswith("postgresql") else 0.3)
+        self.database = Database(url or f"sqlite:///{folder / 'fullfield.db'}", lock_timeout_seconds)
         self.database.migrate()
         self.kept: list[str] = []
         self.released: list[tuple[list[str], str]] = []

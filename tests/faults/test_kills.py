@@ -59,11 +59,25 @@ class Modality:
                     self.acknowledged.add(cine)
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(30, marks=pytest.mark.long)])
-def test_kills_at_random_instants_lose_and_duplicate_nothing(tmp_path: Path, kills: int) -> None:
+@pytest.mark.parametrize(
+    ("kills", "kind"),
+    [
+        (6, "sqlite"),
+        pytest.param(30, "sqlite", marks=pytest.mark.long),
+        pytest.param(30, "postgresql", marks=pytest.mark.long),
+    ],
+)
+def test_kills_at_random_instants_lose_and_duplicate_nothing(
+    tmp_path: Path, request: pytest.FixtureRequest, kills: int, kind: str
+) -> None:
+    url = request.getfixturevalue(f"{kind}_url")
     with orthanc(tmp_path / "pacs", ae_title=PACS) as pacs:
         node = NodeProcess(
-            tmp_path / "node", {"pacs": pacs.port}, titles={"pacs": PACS}, worker={"max_attempts": 2 * kills}
+            tmp_path / "node",
+            {"pacs": pacs.port},
+            titles={"pacs": PACS},
+            database=url,
+            worker={"max_attempts": 2 * kills},
         )
         here, dice = Hospital(tmp_path, node, pacs), random.Random(SEED)
         modality = Modality(here, random.Random(SEED))

@@ -153,17 +153,18 @@ def test_a_disk_that_fills_up_in_the_middle_of_an_object_is_out_of_resources(tmp
         subprocess.run(["umount", str(small)], check=True)
 
 
-def test_while_the_database_is_locked_objects_are_out_of_resources_and_the_row_comes_later(node, tmp_path):
-    other = sqlite3.connect(tmp_path / "fullfield.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    assert storescu(node.port, cine(tmp_path)).statuses == [0xA700]
-    assert node.objects() == []
-    other.execute("ROLLBACK")
-    other.close()
-    assert goes_through(node, tmp_path)
-    row = node.refusal()
-    assert row.details["status"] == "0xA700"
-    assert "happened_at" in row.details
+def test_while_the_database_is_locked_objects_are_out_of_resources_and_the_row_comes_later(tmp_path):
+    with listening(tmp_path, lock_timeout_seconds=0.3) as node:
+        other = sqlite3.connect(tmp_path / "fullfield.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        assert storescu(node.port, cine(tmp_path)).statuses == [0xA700]
+        assert node.objects() == []
+        other.execute("ROLLBACK")
+        other.close()
+        assert goes_through(node, tmp_path)
+        row = node.refusal()
+        assert row.details["status"] == "0xA700"
+        assert "happened_at" in row.details
 
 
 def test_a_fault_of_what_comes_next_keeps_nothing_and_is_told_without_a_traceback(node, tmp_path, capfd):
