@@ -6,6 +6,7 @@ Decoding by itself is in tests/unit/test_pixels.py; this is the whole way from a
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import EnhancedXAImageStorage, JPEG2000Lossless, JPEGLSLossless
 
+from config.errors import Declined
 from config.mark import Mark
 from config.settings import WorkerSettings
 from dicom_node.audit import Action
-from dicom_node.workflow.reconstruction import results_of
+from dicom_node.workflow.reconstruction import read_image, results_of
 from dicom_node.workflow.worker import Worker
 from storage.database import Database
 from storage.files import ObjectStore
@@ -243,3 +245,21 @@ def test_of_a_series_the_good_images_are_reconstructed_and_the_others_told(node,
         "1 of 3 objects: The object has no pixel data; the sender must send the image itself."
     )
     assert len(deliveries(database, job)) == 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_whatever_happened_to_a_header_it_ends_in_a_result_or_in_a_sentence(reconstructor, tmp_path):
+    whole = write(xa(frames=1, rows=16, columns=20), tmp_path / "whole.dcm").read_bytes()
+    header = whole.index(b"\xe0\x7f\x10\x00")
+    draw = np.random.default_rng(0)
+    results = []
+    for _ in range(150):
+        spoilt = bytearray(whole)
+        for at in draw.integers(132, header, draw.integers(1, 4)):
+            spoilt[at] = draw.choice([0, 1, 32, 45, 92, 255, draw.integers(256)])
+        try:
+            image = read_image(BytesIO(spoilt))
+            results += results_of(image, reconstructor, route="all", mark=Mark(), mode="mean")
+        except Declined as error:
+            assert str(error)[0].isupper() and str(error).endswith(".")
+    assert len(results) > 20
