@@ -93,7 +93,7 @@ class Node:
         self._courier.stop()
         if self._clock.is_alive():
             self._clock.join()
-        self._tell(Action.NODE_STOPPED)
+            self._tell(Action.NODE_STOPPED)
         self._database.close()
 
     def reload_routes(self) -> None:
