@@ -90,6 +90,8 @@ def _views(path: Path) -> NDArray[np.float16]:
     if views.ndim != 3 or not views.size or views.dtype.kind != "f":
         raise ConfigError(f"{path}: not the file of views that `fullfield train project` writes")
     if len(views) < 2:
+        raise ConfigError(f"{path}: holds one view only; training and validation need one each")
+    if len(views) < 2:
         raise ConfigError(f"{path}: holds one view alone; one is for training and another for validation")
     return views
 

@@ -53,7 +53,7 @@ def _findings(file: Path | None) -> Iterator["Finding"]:
     table = None
     try:
         table = load_routes(settings.routes)
-        counted = f"{len(table.routes)} routes to {len(table.destinations)} destinations"
+        counted = f"{_counted(len(table.routes), 'route')} to {_counted(len(table.destinations), 'destination')}"
         if table.routes:
             yield Finding(Level.OK, "routes", f"{settings.routes}: {counted}.")
         else:
@@ -63,3 +63,7 @@ def _findings(file: Path | None) -> Iterator["Finding"]:
         for said in str(error).splitlines():
             yield Finding(Level.FAIL, "routes", said, mend)
     yield from check_all(settings, table)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"

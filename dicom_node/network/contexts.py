@@ -25,11 +25,6 @@ from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, bu
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
 
-#: Fullfield's own, in associations and in the files it keeps. It never changes: the digest of a kept
-#: object depends on it.
-IMPLEMENTATION_CLASS_UID = UID("2.25.12945365820645112106046995567144925329")
-IMPLEMENTATION_VERSION_NAME = "FULLFIELD"
-
 #: Objects that may hold collimated fluoroscopy.
 SOP_CLASSES: tuple[UID, ...] = (
     XRayAngiographicImageStorage,

@@ -24,7 +24,7 @@ from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_STORE
 
 from config.errors import FullfieldError, StorageFull, StorageUnavailable
-from dicom_node.network.contexts import IMPLEMENTATION_CLASS_UID
+from dicom_node.implementation import IMPLEMENTATION_CLASS_UID
 from dicom_node.network.statuses import Status, Unacceptable
 
 #: After so many bytes they are pushed to the disk, so that the last fsync is short, and room is looked for.

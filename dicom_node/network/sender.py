@@ -19,9 +19,8 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
 
 from config.errors import DamagedObject, PeerRefused, PeerUnavailable
+from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.network.contexts import (
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION_NAME,
     UNCOMPRESSED,
 )
 from dicom_node.network.server import quiet_library

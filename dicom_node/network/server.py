@@ -22,9 +22,8 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from config.errors import StorageUnavailable
+from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.network.contexts import (
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION_NAME,
     in_the_order_of,
 )
 from dicom_node.network.incoming import IncomingFile, Peer, StoreRequest, StreamedMessages, file_of, printable

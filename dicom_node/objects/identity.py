@@ -9,10 +9,6 @@ from pydicom.uid import UID
 from config.mark import Mark
 from inference.reconstruction import Mode
 
-#: Names this software in file meta information and associations (PS3.7 D.3.3.2).
-IMPLEMENTATION_CLASS_UID = UID("2.25.31490359906222399663935848005695104950")
-IMPLEMENTATION_VERSION_NAME = "FULLFIELD"
-
 _NAMESPACE = UUID("d5af2432-fcf5-59b6-ab82-3d7ebfe8c6d3")
 
 

@@ -20,6 +20,7 @@ from pydicom.valuerep import DA, TM
 
 from config.errors import UnsupportedImage
 from config.mark import Mark
+from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.objects.grey_scale import (
     GreyScale,
     black_and_white,
@@ -28,8 +29,6 @@ from dicom_node.objects.grey_scale import (
     read_grey_scale,
 )
 from dicom_node.objects.identity import (
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION_NAME,
     result_instance_uid,
     result_series_uid,
 )

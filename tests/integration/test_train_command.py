@@ -67,6 +67,9 @@ def test_a_mistake_in_the_data_is_one_line(fullfield, data, tmp_path):
     assert complaint("--data", data, "--projections", views) == broken
     np.save(views, np.zeros((64, 64), np.float16))
     assert complaint("--data", data, "--projections", views) == broken
+    np.save(views, np.zeros((1, 64, 64), np.float16))
+    alone = f"{views}: holds one view only; training and validation need one each"
+    assert complaint("--data", data, "--projections", views) == alone
     np.save(views, np.zeros((3, 64, 64), np.complex64))
     assert complaint("--data", data, "--projections", views) == broken
     write_table(data, ("0", 0.1, 0.1, 0.9, 0.9, 0, "train"))

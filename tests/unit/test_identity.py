@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.mark import Mark
-from dicom_node.objects.identity import IMPLEMENTATION_CLASS_UID, Origin, result_instance_uid, result_series_uid
+from dicom_node.implementation import IMPLEMENTATION_CLASS_UID
+from dicom_node.objects.identity import Origin, result_instance_uid, result_series_uid
 
 CHEST = Origin(route="chest", model_digest="abc", mode="mean", seed=7, mark=Mark())
 DRAWN = replace(CHEST, mode="sample")
