@@ -10,7 +10,7 @@ from config.errors import ConfigError, PeerUnavailable
 from dicom_node.commands import main as command_line
 from dicom_node.commands.main import app, run
 
-HEAVY = {"torch", "numpy", "monai", "highdicom", "pydicom", "pynetdicom", "sqlalchemy", "alembic", "pydantic"}
+HEAVY = {"torch", "numpy", "highdicom", "pydicom", "pynetdicom", "sqlalchemy", "alembic", "pydantic"}
 
 
 def all_commands():
