@@ -16,8 +16,7 @@ from pydicom.uid import XRayAngiographicImageStorage, XRayRadiofluoroscopicImage
 from config.errors import UnsupportedImage
 from inference.header import items, numbers, value_of
 
-#: SOP classes whose modality LUT leads back to X-ray intensity and is no step of display (PS3.3 C.8.7.1.1.2).
-_MODALITY_LUT_NOT_FOR_DISPLAY = (XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage)
+_PROJECTIONS = (XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +119,18 @@ def grey_mapping(dataset: Dataset) -> GreyMapping:
     )
 
 
+def modality_lut_shows(dataset: Dataset) -> bool:
+    """Whether the modality LUT is a step of display.
+
+    In XA and XRF images of logarithmic or display values it leads back to X-ray intensity (PS3.3 C.8.7.1.1.2).
+    """
+    as_stored = value_of(dataset, "PixelIntensityRelationship") in ("LOG", "DISP")
+    return not (as_stored and value_of(dataset, "SOPClassUID") in _PROJECTIONS)
+
+
 def _modality_values(dataset: Dataset, values: NDArray[np.int32]) -> NDArray[np.float64]:
     """What the modality LUT (PS3.3 C.11.1) makes of each stored value."""
-    if dataset.get("SOPClassUID") in _MODALITY_LUT_NOT_FOR_DISPLAY:
+    if not modality_lut_shows(dataset):
         return values.astype(np.float64)
     source = _functional_group(dataset, "PixelValueTransformationSequence") or dataset
     try:

@@ -12,11 +12,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage
 from pydicom.valuerep import DSfloat
 
 from config.errors import UnsupportedImage
 from dicom_node.objects.source_header import copy_attributes, functional_group, read_value
+from inference.grey_mapping import modality_lut_shows
 from inference.header import items, numbers
 
 Form = Literal["byte", "word", "frames"]
@@ -60,11 +60,9 @@ def read_grey_scale(source: Dataset) -> GreyScale:
     photometric = str(source.get("PhotometricInterpretation", ""))
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise UnsupportedImage(f"Photometric Interpretation {photometric or 'is missing'}: not a grey image.")
-    shown = _shows_modality_stage(source)
-    rescale = source
-    if "RescaleSlope" not in source:
-        rescale = functional_group(source, "PixelValueTransformationSequence") or source
-    voi = source if "WindowCenter" in source else functional_group(source, "FrameVOILUTSequence") or source
+    shown = modality_lut_shows(source)
+    rescale = functional_group(source, "PixelValueTransformationSequence") or source
+    voi = functional_group(source, "FrameVOILUTSequence") or source
     named = str(read_value(voi, "VOILUTFunction") or "LINEAR")
     function: Function = named if named in ("LINEAR_EXACT", "SIGMOID") else "LINEAR"  # type: ignore[assignment]
     return GreyScale(
@@ -138,13 +136,6 @@ def _without_overlays(stored: NDArray[np.integer], grey: GreyScale) -> NDArray[n
     if grey.signed:
         values[values >= 2 ** (grey.bits_stored - 1)] -= 2**grey.bits_stored
     return values
-
-
-def _shows_modality_stage(source: Dataset) -> bool:
-    """XA and XRF images of logarithmic or display values are shown as stored (C.8.7.1.1.2)."""
-    projections = (XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage)
-    as_stored = read_value(source, "PixelIntensityRelationship") in ("LOG", "DISP")
-    return not (as_stored and source.get("SOPClassUID") in projections)
 
 
 def _windows(voi: Dataset, function: Function) -> tuple[tuple[float, float], ...]:

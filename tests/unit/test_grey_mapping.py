@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
+from pydicom.uid import XRayRadiofluoroscopicImageStorage
 
 from config.errors import UnsupportedImage
 from inference.grey_mapping import GreyMapping, grey_mapping
@@ -106,13 +107,24 @@ def test_unused_high_bits_never_show():
         assert np.array_equal(mapping.to_grey(with_overlay), mapping.to_grey(plain))
 
 
-def test_the_rescale_counts_except_for_angiography_where_it_leads_back_to_intensity():
+@pytest.mark.parametrize(
+    ("image", "counts"),
+    [
+        ({"sop_class": XRAY_SINGLE_FRAME_CAPTURE}, True),
+        ({"PixelIntensityRelationship": "LIN"}, True),
+        ({"missing": ["PixelIntensityRelationship"]}, True),
+        ({"PixelIntensityRelationship": "LOG"}, False),
+        ({"PixelIntensityRelationship": "DISP", "sop_class": XRayRadiofluoroscopicImageStorage}, False),
+        ({"PixelIntensityRelationship": "LOG", "sop_class": XRAY_SINGLE_FRAME_CAPTURE}, True),
+    ],
+)
+def test_the_rescale_counts_but_where_it_leads_angiography_back_to_intensity(image, counts):
     rescaled = {"RescaleSlope": -2, "RescaleIntercept": 8190, "WindowCenter": 4096, "WindowWidth": 8192}
-    capture = grey_mapping(header(sop_class=XRAY_SINGLE_FRAME_CAPTURE, **rescaled))
-    angiography = grey_mapping(header(**rescaled))
+    mapping = grey_mapping(header(**image, **rescaled))
 
-    assert capture.to_grey(np.array([0, 4095], dtype=np.uint16)) == pytest.approx([1, -1], abs=1e-3)
-    assert angiography.to_grey(np.array([0, 4095], dtype=np.uint16)) == pytest.approx([-1, 0], abs=1e-3)
+    grey = mapping.to_grey(np.array([0, 4095], dtype=np.uint16))
+
+    assert grey == pytest.approx([1, -1] if counts else [-1, 0], abs=1e-3)
 
 
 def lookup(entries, first=0, bits=16):
