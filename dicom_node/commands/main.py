@@ -31,6 +31,10 @@ app = typer.Typer(
 )
 
 
+#: Packages that not everyone needs, and the extra of the distribution that brings each.
+_EXTRAS = {"accelerate": "train", "nanodrr": "train", "nibabel": "train", "psycopg": "postgres"}
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -86,6 +90,11 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(_usage(error), status=error.exit_code)
     except typer.Abort:
         return _complain("cancelled.", status=1)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        return _complain(f"{error.name} is not installed; it comes with `pip install fullfield[{extra}]`.", status=1)
     except OSError as error:
         if error.filename is None:
             raise

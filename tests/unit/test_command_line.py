@@ -98,6 +98,10 @@ def test_wrong_usage_gets_one_line_and_status_2(arguments, line, capsys):
             ["fullfield: a.dcm: No such file or directory."],
         ),
         (typer.Abort(), ["fullfield: cancelled."]),
+        (
+            ModuleNotFoundError("No module named 'accelerate.utils'", name="accelerate.utils"),
+            ["fullfield: accelerate.utils is not installed; it comes with `pip install fullfield[train]`."],
+        ),
     ],
 )
 def test_what_a_person_can_mend_is_told_without_a_traceback(failing, capsys, error, lines):
@@ -107,9 +111,10 @@ def test_what_a_person_can_mend_is_told_without_a_traceback(failing, capsys, err
     assert (told.out, told.err.splitlines()) == ("", lines)
 
 
-def test_a_fault_of_ours_keeps_its_traceback(failing):
-    failing(ZeroDivisionError())
-    with pytest.raises(ZeroDivisionError):
+@pytest.mark.parametrize("fault", [ZeroDivisionError(), ModuleNotFoundError(name="config.setings")])
+def test_a_fault_of_ours_keeps_its_traceback(failing, fault):
+    failing(fault)
+    with pytest.raises(type(fault)):
         run(["work"])
 
 
