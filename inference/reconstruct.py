@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from config.errors import ConfigError
-from inference.composite import Composer
+from inference.composite import compose
 from inference.find_aperture import find_rectangles
 from inference.network import FRAME_SIDE
 from inference.palette import RESIDUAL_SCALE, condition
@@ -64,14 +64,13 @@ class Reconstructor:
         count = len(cine.stored)
         stored = np.empty_like(cine.stored)
         uncertainty = np.zeros(cine.stored.shape, np.float32)
-        composer = Composer(cine.mapping)
         step = _BATCH[self.device]
         for start in range(0, count, step):
             chunk = slice(start, min(start + step, count))
             field = self.generate(cine.mapping.to_grey(cine.stored[chunk]), apertures[chunk], mode=mode, seed=seed)
             for index in range(chunk.start, chunk.stop):
                 generated = field.grey[index - start]
-                stored[index] = composer.compose(cine.stored[index], generated, apertures[index])
+                stored[index] = compose(cine.stored[index], generated, apertures[index], cine.mapping)
                 uncertainty[index] = np.where(apertures[index], 0, field.deviation[index - start])
             if progress is not None:
                 progress(chunk.stop / count)
