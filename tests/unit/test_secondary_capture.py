@@ -118,15 +118,22 @@ def test_a_split_cine_says_which_frame_each_object_shows():
     assert [each.InstanceNumber for each in results] == [30001, 30002, 30003, 30004]
 
 
-def test_uids_follow_source_route_and_model():
+def test_uids_follow_source_route_model_and_all_else_that_changes_the_pixels():
     source = xa()
 
-    def uids(route, digest):
-        made = capture(source, reconstruction(source, digest=digest), route=route)[0]
-        return made.SeriesInstanceUID, made.SOPInstanceUID
+    def uids(route="chest", label="GENERATED", **made):
+        result = capture(source, reconstruction(source, **made), route=route, mark=Mark(label=label))[0]
+        return result.SeriesInstanceUID, result.SOPInstanceUID
 
-    assert uids("chest", "a" * 64) == uids("chest", "a" * 64)
-    assert len({*uids("chest", "a" * 64), *uids("heart", "a" * 64), *uids("chest", "b" * 64)}) == 6
+    assert uids() == uids()
+    others = [
+        uids(route="heart"),
+        uids(digest="b" * 64),
+        uids(mode="sample"),
+        uids(label="SYNTHETIC"),
+    ]
+    assert len({*uids(), *(uid for other in others for uid in other)}) == 10
+    assert uids(mode="sample", seed=8)[1] != uids(mode="sample", seed=9)[1]
 
 
 def test_the_header_says_that_pixels_are_generated_and_by_what():
