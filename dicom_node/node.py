@@ -91,7 +91,8 @@ class Node:
         self._listener.stop()
         self._supervisor.stop()
         self._courier.stop()
-        if self._clock.is_alive():
+        # One that never began has no end either; `ident` is None for a thread that was not started.
+        if self._clock.ident is not None:
             self._clock.join()
             self._tell(Action.NODE_STOPPED)
         self._database.close()

@@ -118,7 +118,11 @@ class NodeProcess:
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-        return self.wait()
+        code = self.wait()
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        return code
 
     def wait(self) -> int:
         """Wait for its end; its exit code."""

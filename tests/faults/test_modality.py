@@ -13,6 +13,7 @@ from storage.schema import AuditRow
 from storage.transitions import JobState
 from tests.factory import write, xa
 from tests.hospital import Hospital, hospital, shows
+from tests.peers import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
 
 
 def _told(here: Hospital, action: str) -> AuditRow:
-    """The newest step of a kind."""
+    """The newest step of a kind; a sender may know of it a moment before it is told."""
+    wait_until(lambda: here.node.told(action), what=action)
     return [row for row in here.node.audit() if row.action == action][-1]
 
 
