@@ -30,7 +30,7 @@ log = structlog.get_logger()
 _ACTOR = "node"
 #: A file in the incoming folder that was last written to so long ago is left from a crash.
 _LEFT_OVER_SECONDS = 3600.0
-_SWEEP_SECONDS = 10.0
+_SWEEP_SECONDS = 5.0
 _CLOCK_SECONDS = 0.5
 
 

@@ -19,14 +19,14 @@ from tests.peers import wait_until
 #: Frames of a cine that keeps the worker busy for as long as a test needs to strike.
 FRAMES = 4
 #: How often a job is tried.
-ATTEMPTS = 3
+ATTEMPTS = 2
 #: Seconds in which a node has to end that is told to: its grace for associations, workers and deliveries.
 BOUND = 60
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
-    with hospital(tmp_path_factory.mktemp("hospital")) as here:
+    with hospital(tmp_path_factory.mktemp("hospital"), worker={"max_attempts": ATTEMPTS}) as here:
         yield here
 
 
