@@ -26,7 +26,8 @@ def disk(folder: Path, megabytes: int) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        # Lazily: what still has a file open there is no reason to leave the disk behind.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextmanager
