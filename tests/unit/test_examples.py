@@ -85,5 +85,5 @@ def test_validation_sees_views_that_training_never_does(pairs, tmp_path, monkeyp
 
 
 def test_one_view_alone_is_not_enough(pairs, tmp_path):
-    with pytest.raises(ConfigError, match="holds one view alone"):
+    with pytest.raises(ConfigError, match="holds one view"):
         Examples(pairs, write_views(tmp_path / "views.npy", 1), 1)
