@@ -36,7 +36,7 @@ def test_it_is_told_what_made_the_pixels(reconstructor):
     made = reconstruct(reconstructor, xa(frames=1), mode="sample", seed=11).provenance
 
     assert (made.model, made.version, made.digest) == ("fullfield", "0.0", reconstructor.weights.digest)
-    assert (made.mode, made.seed, made.steps, made.device) == ("sample", 11, 7, "cpu")
+    assert (made.mode, made.seed, made.steps, made.device) == ("sample", 11, 8, "cpu")
     assert made.aperture_source == "attributes"
     assert reconstruct(reconstructor, xa(frames=1)).provenance.steps == 1
 

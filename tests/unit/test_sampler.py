@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from inference.sampler import RHO, SIGMA_MAX, SIGMA_MIN, best_estimate, sample, sigmas
+from inference.sampler import DRAW_FROM, DRAW_TO, RHO, SIGMA_MAX, best_estimate, sample, sigmas
 
 MEAN, SPREAD = 0.7, 0.5
 
@@ -18,9 +18,9 @@ def gaussian(noisy, sigma):
 
 
 def way_of(noise):
-    """Where EDM's equation 1 leads from SIGMA_MAX * noise to sigma 0, solved by hand for that denoiser."""
-    start = SIGMA_MAX * noise
-    return MEAN + (start - MEAN) * SPREAD / math.sqrt(SPREAD**2 + SIGMA_MAX**2)
+    """Where EDM's equation 1 leads from DRAW_FROM * noise to sigma 0, solved by hand for that denoiser."""
+    start = DRAW_FROM * noise
+    return MEAN + (start - MEAN) * SPREAD / math.sqrt(SPREAD**2 + DRAW_FROM**2)
 
 
 @pytest.fixture
@@ -32,14 +32,14 @@ def test_noise_levels_fall_from_the_highest_to_the_lowest_then_to_zero():
     levels = sigmas(6)
 
     assert levels.shape == (7,)
-    assert levels[[0, -2, -1]].tolist() == pytest.approx([SIGMA_MAX, SIGMA_MIN, 0], rel=1e-5)
+    assert levels[[0, -2, -1]].tolist() == pytest.approx([DRAW_FROM, DRAW_TO, 0], rel=1e-5)
     assert (levels.diff() < 0).all()
 
 
 def test_noise_levels_follow_equation_5():
     steps = 5
     expected = [
-        (SIGMA_MAX ** (1 / RHO) + i / (steps - 1) * (SIGMA_MIN ** (1 / RHO) - SIGMA_MAX ** (1 / RHO))) ** RHO
+        (DRAW_FROM ** (1 / RHO) + i / (steps - 1) * (DRAW_TO ** (1 / RHO) - DRAW_FROM ** (1 / RHO))) ** RHO
         for i in range(steps)
     ]
 
@@ -47,35 +47,28 @@ def test_noise_levels_follow_equation_5():
 
 
 def test_one_step_goes_from_the_highest_level_straight_to_zero():
-    assert sigmas(1).tolist() == pytest.approx([SIGMA_MAX, 0])
+    assert sigmas(1).tolist() == pytest.approx([DRAW_FROM, 0])
 
 
 def test_many_steps_lead_where_the_exact_solution_leads(noise):
     everywhere = torch.ones_like(noise)
     errors = [
-        float((sample(gaussian, noise, everywhere, steps) - way_of(noise)).abs().max()) for steps in (8, 16, 32, 64)
+        float((sample(gaussian, noise, everywhere, steps) - way_of(noise)).abs().max()) for steps in (8, 32, 128, 512)
     ]
 
-    assert errors[-1] < 0.005
+    # What is left is the last step, from DRAW_TO straight to 0.
+    assert errors[-1] < 0.08
     assert all(after < before for before, after in pairwise(errors))
-
-
-def test_heun_is_of_second_order(noise):
-    """Twice the steps, a quarter of the error, down to where the last step to 0 is all that is left of it."""
-    everywhere = torch.ones_like(noise)
-    coarse, fine = (
-        float((sample(gaussian, noise, everywhere, steps) - way_of(noise)).abs().max()) for steps in (8, 16)
-    )
-
-    assert coarse / fine > 3
 
 
 def test_many_draws_have_the_mean_and_the_spread_of_the_data():
     noise = torch.randn(1, 1, 200, 200, generator=torch.Generator().manual_seed(1))
-    drawn = sample(gaussian, noise, torch.ones_like(noise), 32)
+    drawn = sample(gaussian, noise, torch.ones_like(noise), 64)
 
-    assert float(drawn.mean()) == pytest.approx(MEAN, abs=0.01)
-    assert float(drawn.std()) == pytest.approx(SPREAD, abs=0.01)
+    # A draw begins with noise around 0, and DRAW_FROM leaves a twentieth of the way from there to the mean.
+    assert float(drawn.mean()) == pytest.approx(float(way_of(noise).mean()), abs=0.01)
+    assert float(drawn.mean()) == pytest.approx(MEAN, abs=0.04)
+    assert float(drawn.std()) == pytest.approx(SPREAD, abs=0.03)
 
 
 def test_known_pixels_stay_zero_all_the_way(noise):
@@ -96,7 +89,7 @@ def test_known_pixels_stay_zero_all_the_way(noise):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
-def test_a_draw_costs_twice_its_steps_less_one(noise, steps):
+def test_a_draw_costs_an_evaluation_a_step(noise, steps):
     levels = []
 
     def denoiser(noisy, sigma):
@@ -105,7 +98,7 @@ def test_a_draw_costs_twice_its_steps_less_one(noise, steps):
 
     sample(denoiser, noise, torch.ones_like(noise), steps)
 
-    assert len(levels) == 2 * steps - 1
+    assert len(levels) == steps
     assert all(level.shape == (2,) and (level > 0).all() for level in levels)
 
 
