@@ -98,6 +98,6 @@ def _crossing(profile: NDArray[np.float32], first: int) -> float:
     if first == 0:
         return 0.0
     before, after = float(profile[first - 1]), float(profile[first])
-    if not before < 0.5 <= after:
+    if not before <= 0.5 < after:
         return float(first)
     return first - 0.5 + (0.5 - before) / (after - before)

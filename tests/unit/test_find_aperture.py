@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from config.errors import NoAperture
@@ -23,6 +23,7 @@ def _probability(left, top, right, bottom, *, blur=1.0):
 
 
 @given(left=st.floats(2, 150), top=st.floats(2, 150), width=st.floats(24, 100), height=st.floats(24, 100))
+@example(left=2.0, top=2.5, width=24.0, height=24.0)  # edges in the middle of a pixel
 def test_every_rectangle_is_found_to_a_fraction_of_a_pixel(left, top, width, height):
     edges = (left, top, left + width, top + height)
     assert rectangle(_probability(*edges)) == pytest.approx([edge / SIDE for edge in edges], abs=0.4 / SIDE)
