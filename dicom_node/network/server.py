@@ -23,9 +23,7 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from config.errors import StorageUnavailable
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_node.network.contexts import (
-    in_the_order_of,
-)
+from dicom_node.network.contexts import in_the_order_of
 from dicom_node.network.incoming import IncomingFile, Peer, StoreRequest, StreamedMessages, file_of, printable
 
 log = structlog.get_logger()
