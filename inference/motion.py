@@ -1,8 +1,8 @@
 """Whether the view stood still from one frame to the next, told block by block from the frames themselves.
 
-The difference of a frame and what was seen before it is compared with what noise alone would leave of it, in the
+The difference of a frame and the mean of those before it is compared with what noise alone would leave of it, in the
 measured and in the hidden region each by its own noise. Behind the blades noise is so strong that only means over
-blocks can tell anything; there the measured region's stillness counts as well.
+many pixels, and over some frames, can tell anything; there the measured region's stillness counts as well.
 """
 
 from collections.abc import Callable
@@ -21,86 +21,120 @@ Frames = Callable[[int, int], Floats]
 
 #: Side of a block, and of the cells in it whose squares are summed, in pixels of the 256x256 grid.
 BLOCK, CELL = 8, 2
-#: Blocks along a side.
-GRID = FRAME_SIDE // BLOCK
-#: Variance below which nothing counts as noise: a fifth of a step of 8 bits.
-_FLOOR = (0.2 * 2 / 255) ** 2
+#: Blocks, and cells, along a side.
+GRID, _CELLS = FRAME_SIDE // BLOCK, FRAME_SIDE // CELL
+#: Variance below which nothing counts as noise: that of a fifth of a step of 8 bits.
+_FLOOR = np.float32((0.2 * 2 / 255) ** 2)
 #: Triples of frames from which the noise is estimated.
 _TRIPLES = 16
 #: Median of the square of a standard normal value.
 _MEDIAN_SQUARE = 0.455
-#: Mean square of a difference, over that of noise, up to which a block is still and from which it moves: of its
-#: cells, and of the means of three by three blocks.
-_CELLS, _MEANS = (2.5, 5.0), (5.0, 9.0)
+#: Variance of a difference over that which noise leaves, up to which it is noise and from which it is motion: of one
+#: block's cells, of those of three by three blocks, and of the means of three by three blocks. Noise passes the lower
+#: ones less than once in a million blocks.
+_DETAIL, _DETAIL_AROUND, _MEANS_AROUND = (6.0, 12.0), (2.0, 3.5), (4.5, 8.0)
 #: Share of the measured blocks that move up to which the hidden region is trusted, and from which it is not.
 _SHARE = (0.1, 0.25)
 #: Share of a block's cells that a region needs for a say in it.
 _ENOUGH = 0.25
+#: Correlation of the noise of neighbouring frames up to which it is put down to chance, and the most there can be.
+_CHANCE, _MOST_CORRELATED = 0.1, 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """Pixels that are measured, or hidden, in all frames that are compared.
+
+    cells: (128, 128) float32, 1 where a cell lies in it whole; share: (32, 32) float32, the share of each block's
+    cells; has_say: (32, 32) bool, the blocks where that is enough.
+    """
+
+    cells: Floats
+    share: Floats
+    has_say: Mask
+
+    @classmethod
+    def of(cls, mask: Mask) -> "Region":
+        """The region of the pixels (256, 256) that are True."""
+        cells = np.asarray(mask.reshape(_CELLS, CELL, _CELLS, CELL).all(axis=(1, 3)), np.float32)
+        share = _means(cells, BLOCK // CELL)
+        return cls(cells=cells, share=share, has_say=share >= _ENOUGH)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """Variance of one frame's noise in a region: of cells and of whole blocks, (32, 32) each."""
+    """Variance of one frame's noise in a region, (32, 32) each: of a block's cells around their mean, and of that."""
 
-    cells: Floats
-    blocks: Floats
+    detail: Floats
+    mean: Floats
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Blocks:
-    """A difference over a region: share of each block's cells that it has, their mean, their mean square."""
+class CineNoise:
+    """The noise of a cine's measured and hidden region, and its correlation from one frame to the next (0 to 0.9)."""
 
-    share: Floats
-    mean: Floats
-    square: Floats
+    measured: Noise
+    hidden: Noise
+    correlation: float
 
 
-def estimate_noise(frames: Frames, apertures: Mask) -> tuple[Noise, Noise]:
-    """The noise of the measured and of the hidden region, from second differences of some of the frames.
+def estimate_noise(frames: Frames, apertures: Mask) -> CineNoise:
+    """The noise of a cine, from second differences of some of its frames.
 
     apertures: (n, 256, 256). What moves steadily leaves little in a second difference, x[t-1] - 2 x[t] + x[t+1],
     whose variance is six times the noise's. Two frames have only a first one.
     """
     count = len(apertures)
-    starts = np.unique(np.linspace(0, max(count - 3, 0), _TRIPLES).astype(int))
     kernel = np.array([1, -2, 1] if count >= 3 else [1, -1] if count == 2 else [0], np.float32)
-    measured, hidden = [], []
+    starts = np.unique(np.linspace(0, count - len(kernel), _TRIPLES).astype(int))
+    samples: dict[bool, list[tuple[Region, Floats, Floats]]] = {True: [], False: []}
+    one_apart, two_apart = [], []
     for start in starts:
-        some = frames(start, start + len(kernel))
-        difference = np.tensordot(kernel, some, 1)
+        cells = np.stack([_means(frame, CELL) for frame in frames(start, start + len(kernel))])
         shown = apertures[start : start + len(kernel)]
-        measured.append(_blocks(difference, np.logical_and.reduce(shown)))
-        hidden.append(_blocks(difference, ~np.logical_or.reduce(shown)))
-    scale = float(max((kernel**2).sum(), 1))
-    return _noise(measured, scale), _noise(hidden, scale)
+        for measured in (True, False):
+            region = Region.of(np.logical_and.reduce(shown == measured))
+            samples[measured].append((region, *_spread_in(np.tensordot(kernel, cells, 1), region)))
+            if count >= 3 and not measured:
+                one_apart.append(_spread_in(cells[1] - cells[0], region)[1][region.has_say])
+                two_apart.append(_spread_in(cells[2] - cells[0], region)[1][region.has_say])
+    correlation = _correlation(one_apart, two_apart)
+    scale = float(kernel @ kernel) or 1.0
+    if count >= 3:
+        # What neighbours share cancels: 6 - 8 r + 2 r^2 for noise that falls off by r from frame to frame.
+        scale *= (1 - correlation) * (1 - correlation / 3)
+    return CineNoise(
+        measured=_typical(samples[True], scale), hidden=_typical(samples[False], scale), correlation=correlation
+    )
 
 
-def stillness(difference: Floats, expected: Floats, measured: Mask, hidden: Mask, noise: tuple[Noise, Noise]) -> Floats:
-    """How far each block of a frame is what it was before: (32, 32) float32, 1 = still, 0 = moved.
+def stillness(
+    difference: Floats, expected: Floats, measured: Region, hidden: Region, noise: CineNoise, *, blades_moved: bool
+) -> tuple[Floats, Floats]:
+    """How far each block of the view, and of its picture, is what it was before: (32, 32) each, 1 = still, 0 = not.
 
-    difference: (256, 256) of the frame and the mean of those before; expected: (32, 32) its variance in units of one
-    frame's noise; measured, hidden: (256, 256) the pixels that were so in both.
+    difference: (256, 256) of two means of frames; expected: (32, 32) its variance in units of one frame's noise;
+    measured, hidden: the pixels that were so in both. With the blades the scattered light moves as well, and changes
+    the picture where the view is still: then only the measured region's detail tells of the view.
     """
-    gate = np.ones((GRID, GRID), np.float32)
-    trust = 1.0
-    for mask, its_noise in zip((measured, hidden), noise, strict=True):
-        blocks = _blocks(difference, mask)
-        has_say = blocks.share >= _ENOUGH
-        if not has_say.any():
-            continue
-        # The exposure's own ups and downs are no motion.
-        offset = float(np.average(blocks.mean, weights=blocks.share))
-        cells = (blocks.square - 2 * offset * blocks.mean + offset**2) / (its_noise.cells * expected)
-        means = (blocks.mean - offset) ** 2 / (its_noise.blocks * expected)
-        still = _falling(cells, _CELLS) * _falling(_neighbourhood(means, blocks.share), _MEANS)
-        still = np.where(has_say, still, np.float32(1))
-        gate = np.minimum(gate, still)
-        if mask is measured:
-            trust = float(_falling(np.float32(np.average(1 - still, weights=blocks.share)), _SHARE))
-        else:
-            gate = np.where(has_say, gate * np.float32(trust), gate)
-    eroded: Floats = ndimage.minimum_filter(gate, 3, mode="nearest")
-    return eroded
+    cells = _means(difference, CELL)
+    seen = _still(cells, expected, measured, noise.measured, detail_only=blades_moved)
+    behind = _still(cells, expected, hidden, noise.hidden, detail_only=False)
+    moving = np.average(1 - seen, weights=measured.share) if measured.has_say.any() else np.float64(0)
+    trust = _falling(moving, _SHARE)
+    picture = np.minimum(seen, np.where(hidden.has_say, behind * trust, 1))
+    view = np.minimum(seen, np.where(measured.has_say, 1, trust)) if blades_moved else picture
+    return _with_neighbours(view), _with_neighbours(picture)
+
+
+def independent(frames: Floats, correlation: float) -> Floats:
+    """How many frames of independent noise are worth so many whose noise falls off by `correlation` from each to the
+    next, as a modality's recursive filter leaves it (the variance of the mean of an AR(1) series)."""
+    r = correlation
+    if r == 0:
+        return frames
+    excess = 2 * r / (1 - r) * (1 - (1 - r**frames) / (frames * (1 - r)))
+    return np.asarray(frames / (1 + excess), np.float32)
 
 
 def to_pixels(blocks: Floats) -> Floats:
@@ -113,47 +147,80 @@ def to_blocks(pixels: Floats) -> Floats:
     return _means(pixels, BLOCK)
 
 
-def _blocks(difference: Floats, mask: Mask) -> _Blocks:
-    side = FRAME_SIDE // CELL
-    whole = np.asarray(mask.reshape(side, CELL, side, CELL).all(axis=(1, 3)), np.float32)
-    cells = _means(difference, CELL) * whole
-    share, mean, square = (_means(values, BLOCK // CELL) for values in (whole, cells, cells * cells))
-    known: Floats = np.maximum(share, 1e-6)
-    return _Blocks(share=share, mean=np.divide(mean, known), square=np.divide(square, known))
+def _still(cells: Floats, expected: Floats, region: Region, noise: Noise, *, detail_only: bool) -> Floats:
+    """(32, 32): 1 where a region's difference is noise, or where it has no say, 0 where something moved."""
+    if not region.has_say.any():
+        return np.ones((GRID, GRID), np.float32)
+    mean, detail = _spread_in(cells, region)
+    detail = detail / (noise.detail * expected)
+    still = _falling(detail, _DETAIL) * _falling(_around(detail, region.share), _DETAIL_AROUND)
+    if not detail_only:
+        # The exposure's own ups and downs are no motion.
+        change = (mean - np.average(mean, weights=region.share)) ** 2 / (noise.mean * expected)
+        still = still * _falling(_around(change, region.share), _MEANS_AROUND)
+    return np.where(region.has_say, still, np.float32(1))
+
+
+def _spread_in(cells: Floats, region: Region) -> tuple[Floats, Floats]:
+    """The mean of each block's cells in a region, and their variance, (32, 32) each."""
+    cells = cells * region.cells
+    known = np.maximum(region.share, np.float32(1e-6))
+    mean, square = _means(cells, BLOCK // CELL) / known, _means(cells * cells, BLOCK // CELL) / known
+    return np.asarray(mean, np.float32), np.asarray(np.maximum(square - mean * mean, 0), np.float32)
+
+
+def _typical(samples: list[tuple[Region, Floats, Floats]], scale: float) -> Noise:
+    regions, means, details = zip(*samples, strict=True)
+    known = np.stack([region.has_say for region in regions])
+    return Noise(
+        detail=_over_time(np.divide(details, scale, dtype=np.float32), known),
+        mean=_over_time(np.divide(np.square(means), scale * _MEDIAN_SQUARE, dtype=np.float32), known),
+    )
+
+
+def _over_time(variances: Floats, known: Mask) -> Floats:
+    """The median over time, evened out over neighbours; a region's own where a block never lay in it."""
+    if not known.any():
+        return np.full((GRID, GRID), _FLOOR, np.float32)
+    ever = np.asarray(known.any(axis=0))
+    median = np.full((GRID, GRID), np.median(variances[known]), np.float32)
+    median[ever] = np.nanmedian(np.where(known, variances, np.nan)[:, ever], axis=0)
+    return np.asarray(np.maximum(_around(median, ever.astype(np.float32)), _FLOOR))
+
+
+def _correlation(one_apart: list[Floats], two_apart: list[Floats]) -> float:
+    """Of noise that falls off by r a frame, differences two frames apart have 1 + r times the variance of others."""
+    if not one_apart or not any(len(values) for values in one_apart):
+        return 0.0
+    near, far = (float(np.median(np.concatenate(values))) for values in (one_apart, two_apart))
+    if near <= _FLOOR:
+        return 0.0
+    excess = far / near - 1
+    return min(excess, _MOST_CORRELATED) if excess > _CHANCE else 0.0
 
 
 def _means(values: Floats, side: int) -> Floats:
-    """The means of squares of so many values."""
-    across, down = values.shape[1] // side, values.shape[0] // side
-    return np.asarray(values.reshape(down, side, across, side).mean(axis=(1, 3)), np.float32)
+    """The means of squares of so many values, a power of two, by halves: far faster than one sum over short axes."""
+    while side > 1:
+        rows = values[::2] + values[1::2]
+        values = np.asarray((rows[:, ::2] + rows[:, 1::2]) / 4, np.float32)
+        side //= 2
+    return values
 
 
-def _noise(samples: list[_Blocks], scale: float) -> Noise:
-    share = np.stack([sample.share for sample in samples])
-    squares = np.stack([sample.square for sample in samples]) / scale
-    means = np.stack([sample.mean for sample in samples]) ** 2 / scale / _MEDIAN_SQUARE
-    return Noise(cells=_typical(squares, share), blocks=_typical(means, share))
-
-
-def _typical(variances: Floats, share: Floats) -> Floats:
-    """The median over time, evened out over neighbours; a region's own where a block never lay in it."""
-    known = share >= _ENOUGH
-    if not known.any():
-        return np.full((GRID, GRID), _FLOOR, np.float32)
-    ever = known.any(axis=0)
-    median = np.full((GRID, GRID), np.median(variances[known]), np.float32)
-    median[ever] = np.nanmedian(np.where(known, variances, np.nan)[:, ever], axis=0)
-    return np.maximum(_neighbourhood(median, np.asarray(ever, np.float32)), np.float32(_FLOOR))
-
-
-def _neighbourhood(values: Floats, weights: Floats) -> Floats:
+def _around(values: Floats, weights: Floats) -> Floats:
     """Weighted means over three by three blocks."""
     total = ndimage.uniform_filter(values * weights, 3, mode="constant")
     weight = ndimage.uniform_filter(weights, 3, mode="constant")
     return np.asarray(np.where(weight > 1e-6, total / np.maximum(weight, 1e-6), values), np.float32)
 
 
-def _falling(value: Floats | np.float32, bounds: tuple[float, float]) -> Floats:
+def _with_neighbours(still: Floats) -> Floats:
+    """What moves in one block may move in the next."""
+    return np.asarray(ndimage.minimum_filter(still, 3, mode="nearest"), np.float32)
+
+
+def _falling(value: Floats | np.floating, bounds: tuple[float, float]) -> Floats:
     """1 up to the first bound, 0 from the second, linear in between."""
     first, last = bounds
     return np.asarray(np.clip((last - value) / (last - first), 0, 1), np.float32)
@@ -161,9 +228,8 @@ def _falling(value: Floats | np.float32, bounds: tuple[float, float]) -> Floats:
 
 def _spread() -> Floats:
     """(256, 32): each pixel's share in the two blocks nearest to it."""
-    place = (np.arange(FRAME_SIDE) + 0.5) / BLOCK - 0.5
-    shares = np.clip(1 - np.abs(np.clip(place, 0, GRID - 1)[:, None] - np.arange(GRID)), 0, None)
-    return np.asarray(shares, np.float32)
+    place = np.clip((np.arange(FRAME_SIDE) + 0.5) / BLOCK - 0.5, 0, GRID - 1)
+    return np.asarray(np.clip(1 - np.abs(place[:, None] - np.arange(GRID)), 0, None), np.float32)
 
 
 _SPREAD = _spread()
