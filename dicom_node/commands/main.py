@@ -17,6 +17,7 @@ from dicom_node.commands.audit import audit
 from dicom_node.commands.demo import demo
 from dicom_node.commands.doctor import doctor
 from dicom_node.commands.evaluate import evaluate
+from dicom_node.commands.import_checkpoint import import_checkpoint
 from dicom_node.commands.node import node
 from dicom_node.commands.reconstruct import reconstruct
 from dicom_node.commands.send import send
@@ -61,6 +62,7 @@ app.command()(worker)
 app.command()(reconstruct)
 app.command()(evaluate)
 app.add_typer(train.app, name="train")
+app.command()(import_checkpoint)
 app.command()(demo)
 app.command()(send)
 app.add_typer(routes.app, name="routes")
