@@ -23,6 +23,8 @@ from inference.motion import (
     Region,
     estimate_noise,
     independent,
+    is_repeated,
+    is_same,
     stillness,
     to_blocks,
     to_pixels,
@@ -37,10 +39,6 @@ MOST_FRAMES = 64
 NEVER = -1
 #: Pixels of the 256x256 grid next to a blade's edge that show its penumbra (about 3 % of the width).
 _PENUMBRA = 8
-#: Difference of grey levels up to which a pixel shows the very same noise: a tenth of a step of 8 bits.
-_SAME = 0.1 * 2 / 255
-#: Share of the pixels that show the same noise in a repeated frame.
-_REPEATED = 0.9
 #: Weight that the mean of the latest frames keeps from one frame to the next, to tell a slow drift by.
 _LATEST = np.float32(0.75)
 #: Stillness down to which what was seen in another frame is taken for what is there now.
@@ -81,7 +79,7 @@ def gather(frames: Frames, apertures: Mask, reduced: Mask, *, chunk: int = 8) ->
     """
     count = len(reduced)
     noise = estimate_noise(frames, reduced)
-    blades_move = bool((reduced != reduced[:1]).any())
+    blades_move = any(not np.array_equal(aperture, reduced[0]) for aperture in reduced)
     distinct = set[int]()
     with tempfile.TemporaryFile() as file:
         spool = _Spool(file, with_seen=blades_move)
@@ -174,7 +172,7 @@ class _Walk:
         """Go on to a frame; what those passed tell of it."""
         if self._frame is None:
             self._regions(aperture, aperture)
-        elif (aperture == self._aperture).all() and _same(frame, self._frame):
+        elif (aperture == self._aperture).all() and is_repeated(frame, self._frame, aperture):
             pass  # The same noise once more tells nothing, neither of itself nor of its neighbours.
         else:
             self._before = self._onwards(self._frame, frame, aperture)
@@ -207,7 +205,7 @@ class _Walk:
             # pixels' scattered light is another.
             gate = gate * (hidden & _farther(aperture == self._aperture))
             self._regions(aperture, aperture)
-        elif _same(frame[hidden], passed[hidden]):
+        elif is_same(frame[hidden], passed[hidden]):
             gate = gate * ~hidden  # black, or a picture held while something is drawn over it
         self._latest = latest.faded(gate)
         return _Before(mean=mean.faded(gate), seen=seen, value=value)
@@ -283,8 +281,3 @@ def _farther(mask: Mask) -> Mask:
     if mask.all():
         return mask
     return np.asarray(ndimage.distance_transform_cdt(mask, "chessboard") > _PENUMBRA)
-
-
-def _same(some: Floats, others: Floats) -> bool:
-    """Whether pixels show the very noise that others do, as a last image hold does, or nothing at all."""
-    return some.size > 0 and float(np.mean(np.abs(some - others) <= _SAME)) >= _REPEATED

@@ -7,6 +7,7 @@ many pixels, and over some frames, can tell anything; there the measured region'
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,10 @@ Frames = Callable[[int, int], Floats]
 BLOCK, CELL = 8, 2
 #: Blocks, and cells, along a side.
 GRID, _CELLS = FRAME_SIDE // BLOCK, FRAME_SIDE // CELL
-#: Variance below which nothing counts as noise: that of a fifth of a step of 8 bits.
+#: Variance of cells below which nothing counts as noise, a fifth of a step of 8 bits; and of blocks' means in the
+#: measured and in the hidden region: a shift too small to change what lies behind the blades is to be no motion.
 _FLOOR = np.float32((0.2 * 2 / 255) ** 2)
+_MEAN_FLOORS = (_FLOOR, _FLOOR * np.float32((CELL / BLOCK) ** 2))
 #: Triples of frames from which the noise is estimated.
 _TRIPLES = 16
 #: Median of the square of a standard normal value.
@@ -37,6 +40,9 @@ _DETAIL, _DETAIL_AROUND, _MEANS_AROUND = (6.0, 12.0), (2.0, 3.5), (4.5, 8.0)
 _SHARE = (0.1, 0.25)
 #: Share of a block's cells that a region needs for a say in it.
 _ENOUGH = 0.25
+#: Difference of grey levels up to which a pixel shows the very same noise, a tenth of a step of 8 bits; and the share
+#: of pixels that do so in a repeated frame.
+_SAME, _REPEATED = 0.1 * 2 / 255, 0.9
 #: Correlation of the noise of neighbouring frames up to which it is put down to chance, and the most there can be.
 _CHANCE, _MOST_CORRELATED = 0.1, 0.9
 
@@ -90,8 +96,10 @@ def estimate_noise(frames: Frames, apertures: Mask) -> CineNoise:
     samples: dict[bool, list[tuple[Region, Floats, Floats]]] = {True: [], False: []}
     one_apart, two_apart = [], []
     for start in starts:
-        cells = np.stack([_means(frame, CELL) for frame in frames(start, start + len(kernel))])
-        shown = apertures[start : start + len(kernel)]
+        some, shown = frames(start, start + len(kernel)), apertures[start : start + len(kernel)]
+        if any(is_repeated(*pair, shown[0]) for pair in pairwise(some)):
+            continue
+        cells = np.stack([_means(frame, CELL) for frame in some])
         for measured in (True, False):
             region = Region.of(np.logical_and.reduce(shown == measured))
             samples[measured].append((region, *_spread_in(np.tensordot(kernel, cells, 1), region)))
@@ -104,7 +112,9 @@ def estimate_noise(frames: Frames, apertures: Mask) -> CineNoise:
         # What neighbours share cancels: 6 - 8 r + 2 r^2 for noise that falls off by r from frame to frame.
         scale *= (1 - correlation) * (1 - correlation / 3)
     return CineNoise(
-        measured=_typical(samples[True], scale), hidden=_typical(samples[False], scale), correlation=correlation
+        measured=_typical(samples[True], scale, _MEAN_FLOORS[0]),
+        hidden=_typical(samples[False], scale, _MEAN_FLOORS[1]),
+        correlation=correlation,
     )
 
 
@@ -125,6 +135,16 @@ def stillness(
     picture = np.minimum(seen, np.where(hidden.has_say, behind * trust, 1))
     view = np.minimum(seen, np.where(measured.has_say, 1, trust)) if blades_moved else picture
     return _with_neighbours(view), _with_neighbours(picture)
+
+
+def is_repeated(frame: Floats, previous: Floats, aperture: Mask) -> bool:
+    """Whether a frame shows its neighbour's very noise in both regions, as a last image hold does."""
+    return all(is_same(frame[region], previous[region]) for region in (aperture, ~aperture))
+
+
+def is_same(some: Floats, others: Floats) -> bool:
+    """Whether nearly all pixels show the very noise that others do; none do not differ."""
+    return not some.size or float(np.mean(np.abs(some - others) <= _SAME)) >= _REPEATED
 
 
 def independent(frames: Floats, correlation: float) -> Floats:
@@ -169,23 +189,25 @@ def _spread_in(cells: Floats, region: Region) -> tuple[Floats, Floats]:
     return np.asarray(mean, np.float32), np.asarray(np.maximum(square - mean * mean, 0), np.float32)
 
 
-def _typical(samples: list[tuple[Region, Floats, Floats]], scale: float) -> Noise:
+def _typical(samples: list[tuple[Region, Floats, Floats]], scale: float, mean_floor: np.float32) -> Noise:
+    if not samples:  # each frame repeats another: whatever differs is no noise
+        return Noise(detail=np.full((GRID, GRID), _FLOOR), mean=np.full((GRID, GRID), mean_floor))
     regions, means, details = zip(*samples, strict=True)
     known = np.stack([region.has_say for region in regions])
     return Noise(
-        detail=_over_time(np.divide(details, scale, dtype=np.float32), known),
-        mean=_over_time(np.divide(np.square(means), scale * _MEDIAN_SQUARE, dtype=np.float32), known),
+        detail=_over_time(np.divide(details, scale, dtype=np.float32), known, _FLOOR),
+        mean=_over_time(np.divide(np.square(means), scale * _MEDIAN_SQUARE, dtype=np.float32), known, mean_floor),
     )
 
 
-def _over_time(variances: Floats, known: Mask) -> Floats:
+def _over_time(variances: Floats, known: Mask, floor: np.float32) -> Floats:
     """The median over time, evened out over neighbours; a region's own where a block never lay in it."""
     if not known.any():
-        return np.full((GRID, GRID), _FLOOR, np.float32)
+        return np.full((GRID, GRID), floor, np.float32)
     ever = np.asarray(known.any(axis=0))
     median = np.full((GRID, GRID), np.median(variances[known]), np.float32)
     median[ever] = np.nanmedian(np.where(known, variances, np.nan)[:, ever], axis=0)
-    return np.asarray(np.maximum(_around(median, ever.astype(np.float32)), _FLOOR))
+    return np.asarray(np.maximum(_around(median, ever.astype(np.float32)), floor))
 
 
 def _correlation(one_apart: list[Floats], two_apart: list[Floats]) -> float:
