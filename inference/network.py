@@ -133,6 +133,11 @@ def lifted(collimated: Tensor) -> Tensor:
     return 1 - 2 * torch.log((collimated.clamp(min=-1) + 1) / 2 + DARK) / math.log(DARK)
 
 
+def evidence_level(frames: Tensor) -> Tensor:
+    """The effective number of frames that each pixel was averaged over, 1 to 64, as 0 to 1: its logarithm."""
+    return torch.log2(frames.clamp(min=1)) / 6
+
+
 def sinusoidal_embedding(value: Tensor, width: int) -> Tensor:
     """Embed one number a picture in sines and cosines of geometric frequencies (Vaswani et al. 2017, section 3.5).
 

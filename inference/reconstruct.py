@@ -20,7 +20,7 @@ from inference.sampler import best_estimate, sample
 from inference.weights import Weights, load_weights
 
 #: Steps of one draw, a network evaluation each.
-SAMPLE_STEPS = 8
+SAMPLE_STEPS = 6
 #: Frames that go through the networks together.
 _BATCH = {"cpu": 4, "cuda": 32}
 
@@ -94,8 +94,9 @@ class Reconstructor:
         size = frames.shape[1:]
         aperture = _to_network(torch.from_numpy(apertures.astype(np.float32)), self.device).round()
         collimated = _to_network(torch.from_numpy(frames), self.device)
-        prior = self.weights.vae(collimated, aperture)
-        seen = condition(collimated, aperture, prior.mean)
+        frames_behind = torch.ones_like(aperture)
+        prior = self.weights.vae(collimated, aperture, frames_behind)
+        seen = condition(collimated, aperture, frames_behind, prior.mean)
         hidden = 1 - aperture
 
         def denoiser(noisy: Tensor, sigma: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from inference.network import Decoder, Encoder, lifted
+from inference.network import Decoder, Encoder, evidence_level, lifted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +39,20 @@ class VAE(nn.Module):
 
     def __init__(self, channels: Sequence[int], latent_channels: int) -> None:
         super().__init__()
-        self.encoder = Encoder(3, channels)
+        self.encoder = Encoder(4, channels)
         self.to_latent = nn.Conv2d(channels[-1], 2 * latent_channels, 1)
         self.from_latent = nn.Conv2d(latent_channels, channels[-1], 1)
         self.decoder = Decoder(2, channels)
 
-    def forward(self, collimated: Tensor, aperture: Tensor, *, draw: bool = False) -> Prior:
+    def forward(self, collimated: Tensor, aperture: Tensor, frames: Tensor, *, draw: bool = False) -> Prior:
         """Estimate the full field.
 
-        collimated: (n, 1, 256, 256) grey in [-1, 1]; aperture: (n, 1, 256, 256), 1 = measured, 0 = hidden;
+        collimated: (n, 1, 256, 256) grey in [-1, 1]; aperture: the same shape, 1 = measured, 0 = hidden; frames: the
+        same shape, how many frames the collimated picture was averaged over at each pixel, in effect (1 to 64);
         draw: sample the latents (in training), else take their mean.
         """
-        features = self.encoder(torch.cat([collimated, aperture, lifted(collimated)], dim=1))
+        seen = torch.cat([collimated, aperture, lifted(collimated), evidence_level(frames)], dim=1)
+        features = self.encoder(seen)
         latent_mean, latent_log_variance = self.to_latent(features[-1]).chunk(2, dim=1)
         latent_log_variance = latent_log_variance.clamp(-10, 10)
         latent = latent_mean

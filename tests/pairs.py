@@ -16,14 +16,14 @@ APERTURE = (0.25, 0.375, 0.75, 0.625)
 
 
 def write_pairs(folder: Path, *, side: int = 128, train: int = 0, val: int = 0) -> Path:
-    """Write a data set with so many pairs in each split; inside the aperture both pictures of a pair are equal."""
+    """Write a data set with so many pairs in each split, the first two of the training in a fold each; inside the aperture both pictures of a pair are equal."""
     rows = []
     for number in range(train + val):
         full, collimated = draw_pair(side, seed=number)
         for kind, picture in (("full", full), ("collimated", collimated)):
             (folder / kind).mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(folder / kind / f"{number}.png")
-        rows.append((number, *APERTURE, number, "train" if number < train else "val"))
+        rows.append((number, *APERTURE, number * 4, "train" if number < train else "val"))
     write_table(folder, *rows)
     return folder
 

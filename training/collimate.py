@@ -5,35 +5,20 @@ and do not stop the scatter; the detector adds quantum, line and electronic nois
 Lengths are fractions of the picture's width, so the same exposure can be drawn at any size.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from training.blades import Aperture, pair_of_blades
 from training.modality import NATIVE_SIZE, Modality, smooth
 
 Floats = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 
 #: Share of the beam in the margin, which the fully opened collimator leaves dark, not black.
 MARGIN_TRANSMISSION = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class Aperture:
-    """An axis-aligned rectangle in pixels, its far edges excluded; the blades' penumbra lies inside it."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    def mask(self, shape: tuple[int, int]) -> Mask:
-        """(h, w) bool, True where the picture is measured."""
-        mask = np.zeros(shape, dtype=np.bool_)
-        mask[self.top : self.bottom, self.left : self.right] = True
-        return mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +59,21 @@ def simulate_pair(
 
     line_integrals: (h, w) float32, sum of mu * dl. Returns two (h, w) float32 frames in [-1, 1].
     """
-    full = detect(line_integrals, None, exposure, rng)
-    collimated = detect(line_integrals, aperture, exposure, rng)
-    return modality.picture(full), modality.picture(collimated)
+    full = modality.picture(detect(line_integrals, None, exposure, rng))
+    return full, next(simulate_cine(line_integrals, aperture, exposure, modality, rng))
+
+
+def simulate_cine(
+    line_integrals: Floats,
+    aperture: Aperture | None,
+    exposure: Exposure,
+    modality: Modality,
+    rng: np.random.Generator,
+) -> Iterator[Floats]:
+    """Any number of exposures of an anatomy that stands still, each with its own noise: (h, w) float32 in [-1, 1]."""
+    expected = expected_quanta(line_integrals, aperture, exposure)
+    while True:
+        yield modality.picture(_read_out(expected, exposure, rng))
 
 
 def detect(line_integrals: Floats, aperture: Aperture | None, exposure: Exposure, rng: np.random.Generator) -> Floats:
@@ -84,17 +81,7 @@ def detect(line_integrals: Floats, aperture: Aperture | None, exposure: Exposure
 
     Without an aperture only the collimator's margin is dark.
     """
-    height, width = line_integrals.shape
-    #: Native pixels in one pixel of this picture: its noise is the mean of theirs.
-    reduction = (NATIVE_SIZE / width) ** 2
-    expected = expected_quanta(line_integrals, aperture, exposure)
-    detected = rng.poisson(expected * reduction).astype(np.float32) / reduction
-    electronic = exposure.electronic_noise / np.sqrt(reduction)
-    detected += electronic * rng.standard_normal((height, width), np.float32)
-    lines = rng.standard_normal(height + 1).astype(np.float32)
-    detected += exposure.line_noise / 2 * (lines[1:] - lines[:-1])[:, None]
-    digit = np.float32(exposure.digit / reduction)
-    return smooth(np.rint(detected / digit) * digit, exposure.blur)
+    return _read_out(expected_quanta(line_integrals, aperture, exposure), exposure, rng)
 
 
 def expected_quanta(line_integrals: Floats, aperture: Aperture | None, exposure: Exposure) -> Floats:
@@ -116,12 +103,12 @@ def blade_attenuation(shape: tuple[int, int], aperture: Aperture | None, exposur
     """Attenuation of the blades as a line integral, (h, w) float32: 0 in the open, a ramp in their penumbra."""
     height, width = shape
     penumbra, margin = exposure.penumbra * width, exposure.margin * width
-    across = _shadow(width, margin / 2, width - margin / 2, margin, MARGIN_TRANSMISSION)
-    down = _shadow(height, margin / 2, height - margin / 2, margin, MARGIN_TRANSMISSION)
+    across = pair_of_blades(width, margin / 2, width - margin / 2, margin, MARGIN_TRANSMISSION)
+    down = pair_of_blades(height, margin / 2, height - margin / 2, margin, MARGIN_TRANSMISSION)
+    total = down[:, None] + across[None, :]
     if aperture is not None:
-        across += _shadow(width, aperture.left, aperture.right, penumbra, exposure.transmission[0])
-        down += _shadow(height, aperture.top, aperture.bottom, penumbra, exposure.transmission[1])
-    return np.asarray(down[:, None] + across[None, :], dtype=np.float32)
+        total += aperture.attenuation((height, width), penumbra, exposure.transmission)
+    return np.asarray(total, dtype=np.float32)
 
 
 def random_exposure(rng: np.random.Generator) -> Exposure:
@@ -140,26 +127,18 @@ def random_exposure(rng: np.random.Generator) -> Exposure:
     )
 
 
-def random_aperture(shape: tuple[int, int], rng: np.random.Generator) -> Aperture:
-    """One rectangle of 3 to 25 % of the picture, one time in eight of up to 60 %, whole within it."""
-    height, width = shape
-    area = rng.uniform(0.25, 0.6) if rng.random() < 0.125 else np.exp(rng.uniform(np.log(0.03), np.log(0.25)))
-    aspect = np.exp(rng.uniform(-0.6, 0.6))
-    across = round(width * min(np.sqrt(area * aspect), 0.9))
-    down = round(height * min(np.sqrt(area / aspect), 0.9))
-    left, top = int(rng.integers(0, width - across + 1)), int(rng.integers(0, height - down + 1))
-    return Aperture(left=left, top=top, right=left + across, bottom=top + down)
-
-
-def _shadow(size: int, first: float, last: float, penumbra: float, transmission: float) -> npt.NDArray[np.float64]:
-    """(size,) attenuation of one pair of blades; along the penumbra, inside [first, last), more and more of the
-    focal spot comes into view."""
-    middle = np.arange(size) + 0.5
-    # A blade that ends at the picture's rim stands outside it, with its penumbra.
-    first, last = first - penumbra * (first <= 0), last + penumbra * (last >= size)
-    inside = np.minimum(middle - first, last - middle)
-    in_view = np.clip(inside / max(penumbra, 1e-6), 0, 1)
-    return np.asarray(-np.log(transmission + (1 - transmission) * in_view), dtype=np.float64)
+def _read_out(expected: Floats, exposure: Exposure, rng: np.random.Generator) -> Floats:
+    """What the detector makes of the expected quanta: quantum, electronic and line noise, digits, blur."""
+    height, width = expected.shape
+    #: Native pixels in one pixel of this picture: its noise is the mean of theirs.
+    reduction = (NATIVE_SIZE / width) ** 2
+    detected = rng.poisson(expected * reduction).astype(np.float32) / reduction
+    electronic = exposure.electronic_noise / np.sqrt(reduction)
+    detected += electronic * rng.standard_normal((height, width), np.float32)
+    lines = rng.standard_normal(height + 1).astype(np.float32)
+    detected += exposure.line_noise / 2 * (lines[1:] - lines[:-1])[:, None]
+    digit = np.float32(exposure.digit / reduction)
+    return smooth(np.rint(detected / digit) * digit, exposure.blur)
 
 
 def _spread(image: Floats, spread: float) -> Floats:

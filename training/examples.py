@@ -1,5 +1,11 @@
-"""Training examples: augmented pairs, and pairs simulated on CT projections."""
+"""Training examples: augmented pairs, and pairs simulated on CT projections.
 
+Behind the blades an example may show the average of several exposures, and says of how many: pairs that are nearly the
+same exposure are averaged, and simulation draws as many as are asked for.
+"""
+
+import zlib
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +18,8 @@ from torch.nn import functional as F
 
 from config.errors import ConfigError
 from inference.network import FRAME_SIDE
-from training.collimate import random_aperture, random_exposure, simulate_pair
+from training.blades import random_aperture
+from training.collimate import random_exposure, simulate_cine
 from training.devices import add_devices
 from training.modality import random_modality
 from training.pairs import Pair, aperture_mask, read_picture
@@ -21,15 +28,24 @@ from training.pairs import Pair, aperture_mask, read_picture
 CT_SHARE = 0.5
 #: Share of the CT views that only validation sees, and how many examples it draws on them.
 HELD_OUT_SHARE, HELD_OUT_EXAMPLES = 0.06, 20
+#: Halves that the scenes and the CT views are cut into, for a prior that has not seen what Palette learns from.
+FOLDS = 2
+#: Mean squared difference of two full fields, in grey levels of [-1, 1], below which they are the same exposure.
+SAME_EXPOSURE = 0.01
+#: Share of the examples that average several frames, and the most frames that they average.
+SEVERAL_SHARE, MOST_FRAMES = 0.4, 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """full, collimated: (n, 1, 256, 256) grey in [-1, 1]; aperture: the same shape, 1 = measured."""
+    """full, collimated: (n, 1, 256, 256) grey in [-1, 1]; aperture: the same shape, 1 = measured; frames: the same
+    shape, how many frames the collimated picture was averaged over; fold: (n,) the half that an example is in."""
 
     full: Tensor
     collimated: Tensor
     aperture: Tensor
+    frames: Tensor
+    fold: Tensor
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
@@ -40,9 +56,18 @@ class Batch:
 class Examples:
     """Draws training batches; the draws depend on the seed and the step alone, so that training resumes exactly."""
 
-    def __init__(self, pairs: Sequence[Pair], projections: Path | None, seed: int) -> None:
-        """projections: file of (n, h, w) line integrals of CT views (see training.project), or None."""
-        self._pairs = [_stack(pair, 2 * FRAME_SIDE) for pair in pairs]
+    def __init__(
+        self, pairs: Sequence[Pair], projections: Path | None, seed: int, leave_out: int | None = None
+    ) -> None:
+        """projections: file of (n, h, w) line integrals of CT views (see training.project), or None; leave_out: the
+        fold that no batch shows. Raises ConfigError where nothing is left to draw from."""
+        self._leave_out = leave_out
+        kept = [pair for pair in pairs if fold_of(pair.scene) != leave_out]
+        if not kept:
+            raise ConfigError(f"without fold {leave_out} no pairs are left: the data set has too few scenes")
+        self._folds = [fold_of(pair.scene) for pair in kept]
+        self._pairs = [_stack(pair, 2 * FRAME_SIDE) for pair in kept]
+        self._partners = _partners(kept, self._pairs)
         self._projections: NDArray[np.float16] | None = None
         if projections is not None:
             self._projections = _views(projections)
@@ -54,31 +79,107 @@ class Examples:
         """The batch of training step `step`."""
         rng = np.random.default_rng([self._seed, step])
         simulated = 0 if self._projections is None else int(rng.binomial(size, CT_SHARE))
-        stacks = [_augment(self._pairs[rng.integers(len(self._pairs))], rng) for _ in range(size - simulated)]
-        stacks += [self._simulated(rng, 0, self._first_held_out) for _ in range(simulated)]
-        return _batch(stacks)
+        examples = [self._augmented(rng) for _ in range(size - simulated)]
+        examples += [self._simulated(rng, 0, self._first_held_out, self._leave_out) for _ in range(simulated)]
+        return _batch(examples)
 
     def held_out(self, pairs: Sequence[Pair]) -> Batch:
         """What validation sees: the pairs as they are, and examples simulated on CT views kept out of training."""
-        stacks = [_stack(pair, FRAME_SIDE) for pair in pairs]
+        examples = [(_stack(pair, FRAME_SIDE), fold_of(pair.scene)) for pair in pairs]
         if self._projections is not None:
             rng = np.random.default_rng(0)
             last = len(self._projections)
-            stacks += [self._simulated(rng, self._first_held_out, last) for _ in range(HELD_OUT_EXAMPLES)]
-        return _batch(stacks)
+            examples += [self._simulated(rng, self._first_held_out, last) for _ in range(HELD_OUT_EXAMPLES)]
+        return _batch(examples)
 
-    def _simulated(self, rng: np.random.Generator, first: int, last: int) -> Tensor:
-        """One pair on a random CT view out of [first, last)."""
+    def _augmented(self, rng: np.random.Generator) -> tuple[Tensor, int]:
+        """One of the pairs, averaged with some of those that are the same exposure, moved and changed a little."""
+        index = int(rng.integers(len(self._pairs)))
+        full, collimated, aperture, frames = self._pairs[index]
+        partners = self._partners[index]
+        if partners and rng.random() < SEVERAL_SHARE:
+            total = collimated.clone()
+            for partner in rng.choice(partners, rng.integers(1, len(partners) + 1), replace=False):
+                _, another, its_aperture, _ = self._pairs[partner]
+                total += another * (1 - its_aperture)
+                frames = frames + (1 - its_aperture)
+            collimated = torch.where(aperture > 0, collimated, total / frames)
+            frames = torch.where(aperture > 0, torch.ones_like(frames), frames)
+        return _augment(torch.stack([full, collimated, aperture, frames]), rng), self._folds[index]
+
+    def _simulated(
+        self, rng: np.random.Generator, first: int, last: int, leave_out: int | None = None
+    ) -> tuple[Tensor, int]:
+        """One pair on a random CT view out of [first, last), of another fold than `leave_out` where there is one."""
         assert self._projections is not None
-        view = self._projections[rng.integers(first, last)].astype(np.float32)
+        index = int(rng.integers(first, last))
+        if index % FOLDS == leave_out:
+            index = index - 1 if index > first else min(index + 1, last - 1)
+        view = self._projections[index].astype(np.float32)
         if rng.random() < 0.5:
             view = view[:, ::-1]
         view = add_devices(_random_crop(view, rng), rng)
-        aperture = random_aperture(view.shape, rng)
-        exposure = random_exposure(rng)
-        full, collimated = simulate_pair(view, aperture, exposure, random_modality(exposure.quanta, rng), rng)
-        measured = aperture.mask(full.shape).astype(np.float32)
-        return torch.from_numpy(np.stack([full, collimated, measured]))
+        return torch.from_numpy(_expose(view, rng)), index % FOLDS
+
+
+def fold_of(scene: str) -> int:
+    """The half that a scene belongs to, the same whatever else is in the data set."""
+    return zlib.crc32(scene.encode()) % FOLDS
+
+
+def _expose(view: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Full and collimated picture of a view, aperture and frames: (4, h, w)."""
+    aperture, exposure = random_aperture(view.shape, rng), random_exposure(rng)
+    modality = random_modality(exposure.quanta, rng)
+    full = next(simulate_cine(view, None, exposure, modality, rng))
+    cine = simulate_cine(view, aperture, exposure, modality, rng)
+    measured = aperture.mask(full.shape)
+    collimated = next(cine)
+    frames = np.ones_like(full)
+    if rng.random() < SEVERAL_SHARE:
+        count = round(float(np.exp(rng.uniform(np.log(2), np.log(MOST_FRAMES)))))
+        few = int(rng.integers(1, count)) if rng.random() < 0.3 else 0
+        total, average_of_few = collimated.copy(), collimated
+        for number in range(1, count):
+            if number == few:
+                average_of_few = total / number
+            total += next(cine)
+        # Where something moves, fewer frames tell of a pixel than elsewhere.
+        moving = _blobs(full.shape, rng) & (few > 0)
+        average = np.where(moving, average_of_few, total / count)
+        collimated = np.where(measured, collimated, average)
+        frames = np.where(measured, 1, np.where(moving, max(few, 1), count))
+    if rng.random() < 0.1:
+        # Other frames of the same view may have had the blades elsewhere.
+        elsewhere = random_aperture(view.shape, rng).mask(full.shape) & ~measured
+        if not (measured | elsewhere).all():
+            another = next(simulate_cine(view, None, exposure, modality, rng))
+            collimated = np.where(elsewhere, another, collimated)
+            measured, frames = measured | elsewhere, np.where(elsewhere, 1, frames)
+    return np.stack([full, collimated, measured, frames]).astype(np.float32)
+
+
+def _blobs(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Some smooth regions of the picture."""
+    coarse = torch.from_numpy(rng.standard_normal((1, 1, 5, 5), dtype=np.float32))
+    field: NDArray[np.float32] = F.interpolate(coarse, shape, mode="bicubic")[0, 0].numpy()
+    return np.asarray(field > rng.uniform(-0.3, 0.8))
+
+
+def _partners(pairs: Sequence[Pair], stacks: Sequence[Tensor]) -> list[list[int]]:
+    """For each pair the others of its scene that are the same exposure but for the noise."""
+    scenes = defaultdict(list)
+    for index, pair in enumerate(pairs):
+        scenes[pair.scene].append(index)
+    small = [F.avg_pool2d(stack[None, 0], 4) for stack in stacks]
+    return [
+        [
+            other
+            for other in scenes[pair.scene]
+            if other != index and (small[index] - small[other]).square().mean() < SAME_EXPOSURE
+        ]
+        for index, pair in enumerate(pairs)
+    ]
 
 
 def _views(path: Path) -> NDArray[np.float16]:
@@ -90,39 +191,42 @@ def _views(path: Path) -> NDArray[np.float16]:
     if views.ndim != 3 or not views.size or views.dtype.kind != "f":
         raise ConfigError(f"{path}: not the file of views that `fullfield train project` writes")
     if len(views) < 2:
-        raise ConfigError(f"{path}: holds one view only; training and validation need one each")
-    if len(views) < 2:
         raise ConfigError(f"{path}: holds one view alone; one is for training and another for validation")
     return views
 
 
-def _batch(stacks: Sequence[Tensor]) -> Batch:
-    """Stacks of full, collimated and aperture, each (3, h, w), as one batch."""
-    full, collimated, aperture = torch.stack(list(stacks)).unsqueeze(2).unbind(1)
-    return Batch(full=full, collimated=collimated, aperture=aperture)
+def _batch(examples: Sequence[tuple[Tensor, int]]) -> Batch:
+    """Stacks of full, collimated, aperture and frames, each (4, h, w), with their folds, as one batch."""
+    stacks = torch.stack([stack for stack, _ in examples])
+    full, collimated, aperture, frames = stacks.unsqueeze(2).unbind(1)
+    folds = torch.tensor([fold for _, fold in examples])
+    return Batch(full=full, collimated=collimated, aperture=aperture, frames=frames, fold=folds)
 
 
 def _stack(pair: Pair, side: int) -> Tensor:
     mask = aperture_mask(pair.aperture, (side, side)).astype(np.float32)
-    return torch.from_numpy(np.stack([read_picture(pair.full, side), read_picture(pair.collimated, side), mask]))
+    full, collimated = read_picture(pair.full, side), read_picture(pair.collimated, side)
+    return torch.from_numpy(np.stack([full, collimated, mask, np.ones_like(mask)]))
 
 
 def _augment(stack: Tensor, rng: np.random.Generator) -> Tensor:
-    """A small rotation, zoom, shift and change of contrast; (3, 512, 512) to (3, 256, 256)."""
+    """A small rotation, zoom, shift and change of contrast; (4, 512, 512) to (4, 256, 256)."""
     angle, zoom = np.deg2rad(rng.normal(0, 2)), np.exp(rng.normal(-0.04, 0.04))
     shift = rng.normal(0, 0.025, 2)
     if rng.random() < 0.3:
         angle, zoom, shift = 0.0, 1.0, np.zeros(2)
     cos, sin = np.cos(angle) * zoom, np.sin(angle) * zoom
     theta = torch.tensor([[[cos, -sin, shift[0]], [sin, cos, shift[1]]]], dtype=torch.float32)
-    grid = F.affine_grid(theta, [1, 3, *stack.shape[1:]], align_corners=False)
+    grid = F.affine_grid(theta, [1, 4, *stack.shape[1:]], align_corners=False)
     warped = F.grid_sample(stack[None], grid, padding_mode="reflection", align_corners=False)
-    full, collimated, aperture = F.avg_pool2d(warped, 2)[0]
+    full, collimated, aperture, frames = F.avg_pool2d(warped, 2)[0]
     collimated = collimated * float(np.exp(rng.normal(0, 0.08))) + float(rng.normal(0, 0.02))
     collimated = collimated + float(rng.choice([0.0, 0.05])) * torch.from_numpy(
         rng.standard_normal(collimated.shape, dtype=np.float32)
     )
-    return torch.stack([full, collimated.clamp(-1, 1), (aperture > 0.5).float()])
+    measured = aperture > 0.5
+    frames = torch.where(measured, torch.ones_like(frames), frames.clamp(min=1))
+    return torch.stack([full, collimated.clamp(-1, 1), measured.float(), frames])
 
 
 def _random_crop(view: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

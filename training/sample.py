@@ -18,7 +18,8 @@ from pydicom.uid import JPEG2000Lossless
 from rich.progress import track
 from scipy import ndimage
 
-from training.collimate import Aperture, Exposure, simulate_pair
+from training.blades import Rectangle
+from training.collimate import Exposure, simulate_pair
 from training.devices import Cylinder, draw, smooth_axis
 from training.modality import LogCurve
 from training.project import HELD_OUT_PRIMARY_ANGLES, View, load_volume, project, shadow
@@ -32,7 +33,7 @@ SIZE = 512
 #: Fluoroscopy reads the detector in blocks of 2x2 and shows it interpolated: less noise for the dose.
 BINNING = 2
 #: The blades, in pixels of the picture that is shown.
-APERTURE = Aperture(left=168, top=112, right=408, bottom=340)
+APERTURE = Rectangle(left=168, top=112, right=408, bottom=340)
 EXPOSURE = Exposure(
     quanta=1.2e5,
     scatter_to_primary=0.12,
@@ -107,10 +108,10 @@ def with_wire(line_integrals: Floats, view: View, advance: float) -> Floats:
     return draw(drawn, Cylinder(axis=wire, radius=0.0013, attenuation=0.7))
 
 
-def scaled_aperture(size: int) -> Aperture:
+def scaled_aperture(size: int) -> Rectangle:
     """The blades in pixels of a picture of that size."""
     edges = {name: round(edge * size / SIZE) for name, edge in vars(APERTURE).items()}
-    return Aperture(**edges)
+    return Rectangle(**edges)
 
 
 def _stored(frame: Floats) -> Stored:

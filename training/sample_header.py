@@ -10,7 +10,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian, XRayAngiographicImageStorage
 
-from training.collimate import Aperture
+from training.blades import Rectangle
 from training.project import View
 
 BITS_STORED = 12
@@ -19,7 +19,7 @@ PULSE_MILLISECONDS = 7
 DATE = "20240305"
 
 
-def sample_dataset(stored: npt.NDArray[np.uint16], views: Sequence[View], aperture: Aperture) -> Dataset:
+def sample_dataset(stored: npt.NDArray[np.uint16], views: Sequence[View], aperture: Rectangle) -> Dataset:
     """The cine as a data set with its file meta information, in explicit little endian.
 
     stored: (n, h, w) in BITS_STORED bits. views: one a frame, of which only the angles differ. aperture: the
@@ -138,7 +138,7 @@ def _positioner(dataset: Dataset, views: Sequence[View]) -> None:
     dataset.PositionerSecondaryAngleIncrement = [round(v.secondary_angle - first.secondary_angle, 2) for v in views]
 
 
-def _collimator(dataset: Dataset, aperture: Aperture) -> None:
+def _collimator(dataset: Dataset, aperture: Rectangle) -> None:
     """X-Ray Collimator (C.8.7.3): first and last column and row that see the beam, counted from 1."""
     dataset.CollimatorShape = "RECTANGULAR"
     dataset.CollimatorLeftVerticalEdge = aperture.left + 1

@@ -36,7 +36,7 @@ from inference.weights import (
     write_card,
     write_weights,
 )
-from training.examples import Batch, Examples
+from training.examples import FOLDS, Batch, Examples
 from training.metrics import structural_similarity
 from training.pairs import Pair
 
@@ -46,8 +46,9 @@ KL_WEIGHT = 7e-7
 SSIM_WEIGHT, VARIANCE_WEIGHT = 0.03, 0.01
 #: Share of the frames on which the aperture finder sees the open field.
 OPEN_SHARE = 0.2
-#: Palette sees noise levels log-normal around e^-0.3 (EDM, table 1, for sigma_data = 1), and now and then the highest.
-P_MEAN, P_STD, HIGHEST_SHARE = -0.3, 1.5, 0.2
+#: Palette sees noise levels log-normal around e^0.2, somewhat higher than EDM's (table 1), since it is the
+#: shapes across the whole field that are hard, and now and then the highest.
+P_MEAN, P_STD, HIGHEST_SHARE = 0.2, 1.5, 0.15
 #: Noise levels at which Palette is validated, from fine texture to whole shapes.
 VALIDATION_SIGMAS = (0.2, 0.6, 2.0, 6.0, SIGMA_MAX)
 
@@ -114,17 +115,19 @@ def train_vae(
     out: Path,
     channels: Sequence[int] = VAE_CHANNELS,
     start: Path | None = None,
+    leave_out: int | None = None,
 ) -> Path:
     """Train the VAE prior: squared error and structure of the estimate in the hidden region, KL of the latents.
 
     channels: features of each level; only a network of the default's can be part of a profile.
     start: weights to begin with, in place of random ones.
-    Writes `vae.safetensors` (the EMA weights with the least validation error), a checkpoint and `vae.json` to `out`.
-    Raises ConfigError for a run or data that cannot be used.
+    leave_out: the fold of the scenes that it is not to see; `train_palette` learns from what it says of them.
+    Writes `vae.safetensors` (the EMA weights with the least validation error), a checkpoint and `vae.json` to `out`,
+    or `vae-without-K` in place of `vae`. Raises ConfigError for a run or data that cannot be used.
     """
 
     def loss(model: nn.Module, batch: Batch) -> Tensor:
-        prior = model(batch.collimated, batch.aperture, draw=True)
+        prior = model(batch.collimated, batch.aperture, batch.frames, draw=True)
         hidden = 1 - batch.aperture
         error = (batch.full - prior.mean.float()).square()
         log_variance = prior.log_variance.float()
@@ -140,17 +143,25 @@ def train_vae(
 
     @torch.no_grad()
     def validate(model: nn.Module, batch: Batch) -> float:
-        mean = torch.cat([model(c, a).mean for c, a in _chunks(batch.collimated, batch.aperture)])
+        seen = _chunks(batch.collimated, batch.aperture, batch.frames)
+        mean = torch.cat([model(*chunk).mean for chunk in seen])
         return float(((batch.full - mean).square() * (1 - batch.aperture)).mean())
 
     def make() -> nn.Module:
         return VAE(channels, VAE_LATENT_CHANNELS)
 
-    return _train("vae", make, loss, validate, material, settings, out, start)
+    name = "vae" if leave_out is None else fold_prior_name(leave_out)
+    return _train(name, make, loss, validate, material, settings, out, start, leave_out)
+
+
+def fold_prior_name(fold: int) -> str:
+    """Name of the run of a VAE that has not seen this fold."""
+    return f"vae-without-{fold}"
 
 
 def train_palette(
     vae: VAE,
+    fold_priors: Sequence[VAE],
     material: Material,
     settings: TrainingSettings,
     out: Path,
@@ -159,24 +170,35 @@ def train_palette(
 ) -> Path:
     """Train Palette on the residual of the VAE: the weighted denoising loss of EDM (equation 8), hidden region only.
 
+    A VAE errs less on pictures it has learnt than on new ones, and a Palette that learns from such errors is too sure
+    of itself. So each example's prior comes from a VAE that has not seen its fold (cross-fitting).
+    vae: the profile's, for validation; fold_priors: for each fold the VAE that was trained without it.
     channels: features of each level; only a network of the default's can be part of a profile.
     start: weights to begin with, in place of random ones.
     Writes `palette.safetensors` (EMA weights with the least weighted denoising error in validation), a checkpoint
     and `palette.json` to `out`. Raises ConfigError for a run or data that cannot be used.
     """
-    vae = vae.eval().requires_grad_(False).to(PartialState().device)
+    if len(fold_priors) != FOLDS:
+        raise ConfigError(
+            f"Palette learns from {FOLDS} priors, each trained without one fold; {len(fold_priors)} given"
+        )
+    vae, *fold_priors = (v.eval().requires_grad_(False).to(PartialState().device) for v in (vae, *fold_priors))
 
     def loss(model: nn.Module, batch: Batch) -> Tensor:
+        mean = torch.empty_like(batch.full)
         with torch.no_grad():
-            prior = vae(batch.collimated, batch.aperture)
+            for fold, prior in enumerate(fold_priors):
+                rows = batch.fold == fold
+                if rows.any():
+                    mean[rows] = prior(batch.collimated[rows], batch.aperture[rows], batch.frames[rows]).mean.float()
         hidden = 1 - batch.aperture
-        clean = (batch.full - prior.mean.float()) / RESIDUAL_SCALE
+        clean = (batch.full - mean) / RESIDUAL_SCALE
         sigma = (torch.randn(len(clean), device=clean.device) * P_STD + P_MEAN).exp().clamp(SIGMA_MIN, SIGMA_MAX)
         highest = torch.rand(len(clean), device=clean.device) < HIGHEST_SHARE
         sigma = torch.where(highest, torch.full_like(sigma, SIGMA_MAX), sigma)
         s = sigma[:, None, None, None]
         noisy = hidden * (clean + s * torch.randn_like(clean))
-        estimate = model(noisy, sigma, condition(batch.collimated, batch.aperture, prior.mean))
+        estimate = model(noisy, sigma, condition(batch.collimated, batch.aperture, batch.frames, mean))
         weight = (s.square() + 1) / s.square()
         return _mean_over(weight * (estimate.float() - clean).square(), hidden)
 
@@ -184,13 +206,13 @@ def train_palette(
     def validate(model: nn.Module, batch: Batch) -> float:
         draw = torch.Generator(batch.full.device).manual_seed(0)
         errors = []
-        for full, c, a in _chunks(batch.full, batch.collimated, batch.aperture):
-            mean = vae(c, a).mean
+        for full, c, a, n in _chunks(batch.full, batch.collimated, batch.aperture, batch.frames):
+            mean = vae(c, a, n).mean
             clean = (full - mean) / RESIDUAL_SCALE
             for level in VALIDATION_SIGMAS:
                 sigma = torch.full((len(full),), level, device=full.device)
                 noise = torch.randn(clean.shape, generator=draw, device=full.device)
-                estimate = model((1 - a) * (clean + level * noise), sigma, condition(c, a, mean))
+                estimate = model((1 - a) * (clean + level * noise), sigma, condition(c, a, n, mean))
                 errors.append(float(_mean_over((1 + level**-2) * (estimate - clean).square(), 1 - a)))
         return sum(errors) / len(errors)
 
@@ -220,7 +242,9 @@ def require_runs(folder: Path, names: Sequence[str]) -> None:
     """Raise ConfigError for the first of the networks that has not been trained in this folder."""
     for name in names:
         if not (folder / f"{name}.json").is_file():
-            raise ConfigError(f"{folder}: holds no run of {name}; first run `fullfield train {name} -o {folder}`")
+            network, _, fold = name.partition("-without-")
+            command = f"fullfield train {network}" + (f" --leave-out {fold}" if fold else "")
+            raise ConfigError(f"{folder}: holds no run of {name}; first run `{command} -o {folder}`")
 
 
 def _train(
@@ -232,10 +256,11 @@ def _train(
     settings: TrainingSettings,
     out: Path,
     start: Path | None = None,
+    leave_out: int | None = None,
 ) -> Path:
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
     set_seed(settings.seed)
-    examples = Examples(material.training, material.projections, settings.seed)
+    examples = Examples(material.training, material.projections, settings.seed, leave_out)
     held_out = examples.held_out(material.validation).to(accelerator.device)
     model = make()
     if start is not None:

@@ -79,14 +79,18 @@ def vae(
     seed: Seed = 1,
     precision: Precision = "bf16",
     start: Start = None,
+    leave_out: Annotated[
+        int | None, typer.Option(min=0, max=1, help="The half of the scenes that this prior is not to see.")
+    ] = None,
 ) -> None:
-    """Train the VAE prior.
+    """Train the VAE prior; with --leave-out, one of the two that Palette learns from.
 
     Example: fullfield train vae --data pairs --projections views.npy -o runs/first
     """
     from training.train import train_vae
 
-    path = train_vae(_material(data, projections), _settings(steps, batch, seed, precision), out, start=start)
+    settings = _settings(steps, batch, seed, precision)
+    path = train_vae(_material(data, projections), settings, out, start=start, leave_out=leave_out)
     typer.echo(f"best weights in {path}")
 
 
@@ -102,18 +106,22 @@ def palette(
     start: Start = None,
     version: Annotated[str, typer.Option(help="Version that results will name.")] = "1.0",
 ) -> None:
-    """Train Palette on the VAE of the same folder, then seal them and the aperture finder as a profile.
+    """Train Palette on the VAEs of the same folder, then seal it, the VAE and the aperture finder as a profile.
 
     Example: fullfield train palette --data pairs --projections views.npy -o runs/first
     """
     from inference.vae import VAE
     from inference.weights import VAE_CHANNELS, VAE_LATENT_CHANNELS, read_weights
-    from training.train import require_runs, seal, train_palette
+    from training.examples import FOLDS
+    from training.train import fold_prior_name, require_runs, seal, train_palette
 
-    require_runs(out, ("aperture", "vae"))
-    prior = VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS)
-    read_weights(prior, out / "vae.safetensors")
-    train_palette(prior, _material(data, projections), _settings(steps, batch, seed, precision), out, start=start)
+    names = ["vae", *(fold_prior_name(fold) for fold in range(FOLDS))]
+    require_runs(out, ("aperture", *names))
+    priors = [VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS) for _ in names]
+    for prior, name in zip(priors, names, strict=True):
+        read_weights(prior, out / f"{name}.safetensors")
+    settings = _settings(steps, batch, seed, precision)
+    train_palette(priors[0], priors[1:], _material(data, projections), settings, out, start=start)
     seal(out, version, data)
     typer.echo(f"profile {version} in {out}")
 

@@ -14,7 +14,7 @@ ONE_STEP = ("--steps", 1, "--batch", 1, "--precision", "no")
 
 @pytest.fixture
 def data(tmp_path):
-    return write_pairs(tmp_path / "data", train=1, val=1)
+    return write_pairs(tmp_path / "data", train=2, val=1)
 
 
 @pytest.fixture(autouse=True)
@@ -24,19 +24,22 @@ def accelerate_starts_anew():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def test_three_runs_in_one_folder_make_a_profile_that_can_be_scored(fullfield, data, tmp_path):
+def test_the_runs_in_one_folder_make_a_profile_that_can_be_scored(fullfield, data, tmp_path):
     run = tmp_path / "runs" / "first"
 
     for network in ("aperture", "vae"):
         status, out, _ = fullfield("train", network, "--data", data, "-o", run, *ONE_STEP)
         assert (status, out.splitlines()[-1]) == (0, f"best weights in {run / f'{network}.safetensors'}")
+    for fold in (0, 1):
+        status, _, _ = fullfield("train", "vae", "--data", data, "-o", run, *ONE_STEP, "--leave-out", fold)
+        assert status == 0
     status, out, _ = fullfield("train", "palette", "--data", data, "-o", run, *ONE_STEP, "--version", "0.9")
     assert (status, out.splitlines()[-1]) == (0, f"profile 0.9 in {run}")
 
     weights = load_weights("first", tmp_path / "runs")
     assert (weights.profile, weights.version) == ("first", "0.9")
     status, out, _ = fullfield("evaluate", data, "--models", tmp_path / "runs", "--profile", "first", "--json")
-    assert (status, json.loads(out)["count"]) == (0, 2)
+    assert (status, json.loads(out)["count"]) == (0, 3)
 
 
 def test_palette_needs_what_it_builds_on(fullfield, data, tmp_path):
@@ -68,7 +71,7 @@ def test_a_mistake_in_the_data_is_one_line(fullfield, data, tmp_path):
     np.save(views, np.zeros((64, 64), np.float16))
     assert complaint("--data", data, "--projections", views) == broken
     np.save(views, np.zeros((1, 64, 64), np.float16))
-    alone = f"{views}: holds one view only; training and validation need one each"
+    alone = f"{views}: holds one view alone; one is for training and another for validation"
     assert complaint("--data", data, "--projections", views) == alone
     np.save(views, np.zeros((3, 64, 64), np.complex64))
     assert complaint("--data", data, "--projections", views) == broken

@@ -6,22 +6,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
+from training.blades import Polygon, Rectangle, random_aperture
 from training.collimate import (
-    Aperture,
     Exposure,
     blade_attenuation,
     detect,
     expected_quanta,
-    random_aperture,
     random_exposure,
+    simulate_cine,
     simulate_pair,
 )
 from training.devices import Cylinder, add_devices, draw, smooth_axis
 from training.modality import EvenedContrast, random_modality
 
 SIZE = 128
-WINDOW = Aperture(left=40, top=36, right=96, bottom=84)
+WINDOW = Rectangle(left=40, top=36, right=96, bottom=84)
 OPEN = Exposure(margin=0, scatter_to_primary=0)
 
 
@@ -70,7 +71,7 @@ def test_the_penumbra_rises_steadily_from_the_apertures_edge_inwards():
 
 
 def test_an_aperture_that_ends_at_the_rim_has_no_blade_there():
-    at_the_rim = Aperture(left=0, top=0, right=50, bottom=50)
+    at_the_rim = Rectangle(left=0, top=0, right=50, bottom=50)
     assert blade_attenuation((SIZE, SIZE), at_the_rim, OPEN)[10, 0] == 0
 
 
@@ -135,12 +136,35 @@ def test_every_random_pair_is_a_pair_of_frames(seed, size):
 
 
 @given(seed=st.integers(0, 2**32 - 1), height=st.integers(64, 300), width=st.integers(64, 300))
-def test_every_random_aperture_lies_in_the_picture_and_leaves_something_to_hide(seed, height, width):
+def test_every_random_aperture_leaves_something_open_and_something_to_hide(seed, height, width):
     aperture = random_aperture((height, width), np.random.default_rng(seed))
-    share = aperture.mask((height, width)).mean()
-    assert 0 <= aperture.left < aperture.right <= width
-    assert 0 <= aperture.top < aperture.bottom <= height
-    assert 0.02 < share < 0.62
+    assert 0.005 < aperture.mask((height, width)).mean() < 0.92
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_beyond_its_outline_every_random_aperture_hides_and_deep_inside_it_hides_nothing(seed):
+    aperture = random_aperture((SIZE, SIZE), np.random.default_rng(seed))
+    attenuation = aperture.attenuation((SIZE, SIZE), 3.0, (0.01, 0.02))
+    open_field = aperture.mask((SIZE, SIZE))
+    assert attenuation[~open_field].min() >= -np.log(0.02) - 1e-9
+    assert attenuation[open_field].max() <= -np.log(0.01) * 2
+    assert (attenuation[ndimage.distance_transform_edt(open_field) > 6] == 0).all()
+
+
+def test_a_polygon_of_four_upright_blades_is_a_rectangle():
+    corners = np.array([[40.0, 36], [96, 36], [96, 84], [40, 84]])
+    polygon = Polygon(corners=corners)
+    assert (polygon.mask((SIZE, SIZE)) == WINDOW.mask((SIZE, SIZE))).all()
+    expected = WINDOW.attenuation((SIZE, SIZE), 3.0, (0.01, 0.02))
+    np.testing.assert_allclose(polygon.attenuation((SIZE, SIZE), 3.0, (0.01, 0.02)), expected, atol=0.1, rtol=0.2)
+
+
+def test_the_exposures_of_a_still_anatomy_differ_in_their_noise_alone():
+    exposures = simulate_cine(_anatomy(), WINDOW, Exposure(), EvenedContrast(), np.random.default_rng(0))
+    several = np.stack([next(exposures) for _ in range(8)])
+    assert not np.array_equal(several[0], several[1])
+    far = np.s_[:, 90:, :30]
+    assert several[far].mean(axis=0).std() < 0.6 * several[far].std()
 
 
 def test_the_same_seed_gives_the_same_pair():

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from config.errors import ConfigError
-from tests.pairs import APERTURE, write_pairs
-from training.examples import HELD_OUT_EXAMPLES, Examples
+from tests.pairs import APERTURE, write_pairs, write_table
+from training.examples import HELD_OUT_EXAMPLES, Examples, fold_of
 from training.pairs import aperture_mask, read_pairs, read_picture
 
 
@@ -24,7 +24,10 @@ def write_views(path, count):
 
 
 def same(first, second):
-    return all(torch.equal(getattr(first, name), getattr(second, name)) for name in ("full", "collimated", "aperture"))
+    return all(
+        torch.equal(getattr(first, name), getattr(second, name))
+        for name in ("full", "collimated", "aperture", "frames", "fold")
+    )
 
 
 @pytest.mark.parametrize("views", [False, True])
@@ -51,6 +54,43 @@ def test_a_batch_is_what_the_networks_take(pairs, tmp_path):
     assert all(0.005 < share < 0.95 for share in batch.aperture.mean((1, 2, 3)))
 
 
+def test_an_average_of_frames_says_how_many_and_shows_less_noise(pairs, tmp_path):
+    examples = Examples(pairs, write_views(tmp_path / "views.npy", 20), 1)
+    batches = [examples.batch(step, 8) for step in range(6)]
+    frames = torch.cat([batch.frames for batch in batches])
+    aperture = torch.cat([batch.aperture for batch in batches])
+
+    assert frames.min() == 1 and 2 < frames.max() <= 64
+    assert (frames[aperture == 1] == 1).all()
+    assert 0.2 < float((frames.amax((1, 2, 3)) > 1).float().mean()) < 0.7
+
+
+def test_pairs_of_one_exposure_are_averaged_behind_their_blades(tmp_path):
+    folder = write_pairs(tmp_path / "data", train=2)
+    for kind in ("full", "collimated"):
+        (folder / kind / "1.png").write_bytes((folder / kind / "0.png").read_bytes())
+    rows = [(number, *APERTURE, "same", "train") for number in range(2)]
+    write_table(folder, *rows)
+    examples = Examples(read_pairs(folder), None, 1)
+
+    frames = torch.cat([examples.batch(step, 4).frames for step in range(4)])
+    assert {round(value, 1) for value in frames.unique().tolist()} >= {1.0, 2.0}
+
+
+def test_a_fold_that_is_left_out_is_never_shown(pairs, tmp_path):
+    views = write_views(tmp_path / "views.npy", 20)
+    for fold in range(2):
+        batches = [Examples(pairs, views, 1, leave_out=fold).batch(step, 6) for step in range(3)]
+        assert {value for batch in batches for value in batch.fold.tolist()} == {1 - fold}
+
+
+def test_a_data_set_of_one_scene_cannot_be_cut_in_halves(tmp_path):
+    folder = write_pairs(tmp_path / "data", train=1)
+    [pair] = read_pairs(folder)
+    with pytest.raises(ConfigError, match="no pairs are left: the data set has too few scenes"):
+        Examples([pair], None, 1, leave_out=fold_of(pair.scene))
+
+
 def test_validation_sees_the_pairs_as_they_are(pairs):
     batch = Examples(pairs, None, 1).held_out(pairs)
 
@@ -67,9 +107,9 @@ def test_validation_sees_views_that_training_never_does(pairs, tmp_path, monkeyp
     drawn = []
     simulate = Examples._simulated
 
-    def note(self, rng, first, last):
+    def note(self, rng, first, last, leave_out=None):
         drawn.append(range(first, last))
-        return simulate(self, rng, first, last)
+        return simulate(self, rng, first, last, leave_out)
 
     monkeypatch.setattr(Examples, "_simulated", note)
     for step in range(3):

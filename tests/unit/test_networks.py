@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from inference.network import Attention, Encoder, ResidualBlock, lifted, sinusoidal_embedding
+from inference.network import Attention, Encoder, ResidualBlock, evidence_level, lifted, sinusoidal_embedding
 from inference.palette import Palette, condition
 from inference.vae import VAE, Prior
 
@@ -57,14 +57,15 @@ class Spy(nn.Module):
     ],
 )
 def test_the_denoiser_is_preconditioned_as_in_table_1(palette, sigma, c_skip, c_out, c_in, c_noise):
-    noisy, seen = pictures(1), pictures(1, 4, seed=1)
+    noisy, seen = pictures(1), pictures(1, 5, seed=1)
     field = pictures(1, seed=2)
     features = [torch.zeros(1)]
     palette.embed, palette.encoder, palette.decoder = Spy(torch.zeros(1, 64)), Spy(features), Spy(field)
 
     estimate = palette(noisy, torch.tensor([sigma]), seen)
 
-    torch.testing.assert_close(estimate, c_skip * noisy + c_out * field, rtol=1e-4, atol=1e-5)
+    finished = field + palette.finish(torch.cat([field, c_in * noisy], dim=1))
+    torch.testing.assert_close(estimate, c_skip * noisy + c_out * finished, rtol=1e-4, atol=1e-5)
     [(picture, _)] = palette.encoder.given
     torch.testing.assert_close(picture[:, :1], c_in * noisy, rtol=1e-4, atol=1e-5)
     assert torch.equal(picture[:, 1:], seen)
@@ -76,9 +77,10 @@ def test_the_denoiser_is_preconditioned_as_in_table_1(palette, sigma, c_skip, c_
 def test_an_untrained_denoiser_gives_back_its_share_of_the_input(palette):
     """The last convolution begins with weights of 0, so that nothing but its bias and c_skip * x is left."""
     palette.decoder.out.bias.zero_()
+    palette.finish.second.bias.zero_()
     noisy = pictures(3)
 
-    estimate = palette(noisy, torch.tensor([0.02, 1.0, 40.0]), pictures(3, 4, seed=1))
+    estimate = palette(noisy, torch.tensor([0.02, 1.0, 40.0]), pictures(3, 5, seed=1))
 
     for picture, given, c_skip in zip(estimate, noisy, (0.99960016, 0.5, 0.00062461), strict=True):
         torch.testing.assert_close(picture, c_skip * given, rtol=1e-4, atol=1e-6)
@@ -87,7 +89,7 @@ def test_an_untrained_denoiser_gives_back_its_share_of_the_input(palette):
 @torch.no_grad()
 def test_each_picture_of_a_batch_has_its_own_noise_level(palette):
     nn.init.normal_(palette.decoder.out.weight, std=0.1)
-    noisy, seen, sigma = pictures(2), pictures(2, 4, seed=1), torch.tensor([0.1, 10.0])
+    noisy, seen, sigma = pictures(2), pictures(2, 5, seed=1), torch.tensor([0.1, 10.0])
 
     together = palette(noisy, sigma, seen)
     alone = torch.cat([palette(noisy[i : i + 1], sigma[i : i + 1], seen[i : i + 1]) for i in range(2)])
@@ -95,10 +97,25 @@ def test_each_picture_of_a_batch_has_its_own_noise_level(palette):
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_the_condition_is_picture_aperture_prior_and_the_picture_lifted():
-    parts = [torch.full((2, 1, 256, 256), value) for value in (0.5, 1.0, 0.25)]
+def test_the_condition_is_picture_aperture_prior_the_picture_lifted_and_the_evidence():
+    collimated, aperture, frames, prior = (torch.full((2, 1, 256, 256), value) for value in (0.5, 1.0, 8.0, 0.25))
 
-    assert condition(*parts).mean((0, 2, 3)).tolist() == pytest.approx([0.5, 1.0, 0.25, float(lifted(parts[0]).mean())])
+    seen = condition(collimated, aperture, frames, prior)
+
+    assert seen.mean((0, 2, 3)).tolist() == pytest.approx([0.5, 1.0, 0.25, float(lifted(collimated).mean()), 0.5])
+
+
+def test_the_evidence_of_1_to_64_frames_is_0_to_1():
+    assert evidence_level(torch.tensor([1.0, 2.0, 8.0, 64.0])).tolist() == pytest.approx([0, 1 / 6, 0.5, 1])
+
+
+@torch.no_grad()
+def test_the_finish_sees_across_the_patches_that_the_network_thinks_in(palette):
+    nn.init.normal_(palette.finish.second.weight)
+    point = torch.zeros(1, 2, 16, 16)
+    point[..., 7, 7] = 1
+    changed = palette.finish(point)[0, 0] != palette.finish(torch.zeros_like(point))[0, 0]
+    assert changed[8, 8] and changed[7, 4] and not changed[7, 11]
 
 
 def test_lifting_pulls_the_dark_end_apart_and_keeps_the_order():
@@ -125,7 +142,7 @@ def test_the_divergence_of_a_standard_normal_is_zero_and_follows_the_formula():
 
 @torch.no_grad()
 def test_the_prior_estimates_grey_and_variance_of_every_pixel(vae):
-    prior = vae(pictures(2), torch.zeros(2, 1, 256, 256))
+    prior = vae(pictures(2), torch.zeros(2, 1, 256, 256), torch.ones(2, 1, 256, 256))
 
     assert prior.mean.shape == prior.log_variance.shape == (2, 1, 256, 256)
     assert prior.latent_mean.shape == prior.latent_log_variance.shape == (2, 4, 8, 8)
@@ -134,9 +151,9 @@ def test_the_prior_estimates_grey_and_variance_of_every_pixel(vae):
 @torch.no_grad()
 def test_a_draw_of_the_latents_changes_the_estimate_and_their_mean_does_not(vae):
     nn.init.normal_(vae.decoder.out.weight, std=0.1)
-    collimated, aperture = pictures(1), torch.zeros(1, 1, 256, 256)
-    first, second = (vae(collimated, aperture).mean for _ in range(2))
-    drawn, again = (vae(collimated, aperture, draw=True).mean for _ in range(2))
+    seen = pictures(1), torch.zeros(1, 1, 256, 256), torch.ones(1, 1, 256, 256)
+    first, second = (vae(*seen).mean for _ in range(2))
+    drawn, again = (vae(*seen, draw=True).mean for _ in range(2))
 
     assert torch.equal(first, second)
     assert not torch.equal(drawn, again)
@@ -148,7 +165,7 @@ def test_variances_stay_within_bounds_whatever_the_network_says(vae, far):
     vae.decoder.out.bias.fill_(far)
     vae.to_latent.bias.fill_(far)
 
-    prior = vae(pictures(1), torch.zeros(1, 1, 256, 256))
+    prior = vae(pictures(1), torch.zeros(1, 1, 256, 256), torch.ones(1, 1, 256, 256))
 
     assert prior.log_variance.min() >= -8 and prior.log_variance.max() <= 2
     assert prior.latent_log_variance.abs().max() <= 10

@@ -11,7 +11,7 @@ from pydicom.uid import JPEG2000Lossless, XRayAngiographicImageStorage
 from scipy import ndimage
 
 import dicom_node
-from training.collimate import Aperture
+from training.blades import Rectangle
 from training.project import HELD_OUT_PRIMARY_ANGLES, load_volume
 from training.sample import APERTURE, SIZE, expose, make_sample, rotation
 from training.sample_header import sample_dataset
@@ -87,7 +87,7 @@ def test_the_sample_is_drawn_alike_twice_and_decodes_to_what_was_drawn(small_ct,
 def test_compression_changes_no_pixel(tmp_path):
     rng = np.random.default_rng(0)
     stored = rng.integers(0, 4096, (3, 32, 32), dtype=np.uint16)
-    dataset = sample_dataset(stored, rotation(3), Aperture(left=8, top=9, right=20, bottom=22))
+    dataset = sample_dataset(stored, rotation(3), Rectangle(left=8, top=9, right=20, bottom=22))
     dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
     dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     np.testing.assert_array_equal(dcmread(tmp_path / "a.dcm").pixel_array, stored)

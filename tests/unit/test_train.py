@@ -48,7 +48,8 @@ def teach_vae(material, out, **changes):
 
 
 def teach_palette(material, out, **changes):
-    return train_palette(small_vae(), material, replace(SETTINGS, **changes), out, CHANNELS)
+    priors = [small_vae(), small_vae()]
+    return train_palette(small_vae(), priors, material, replace(SETTINGS, **changes), out, CHANNELS)
 
 
 def teach_aperture(material, out, **changes):
@@ -82,7 +83,8 @@ def hidden_error(vae, pairs):
     for pair in pairs:
         full, collimated = (torch.from_numpy(read_picture(path, 256)) for path in (pair.full, pair.collimated))
         aperture = torch.from_numpy(aperture_mask(pair.aperture, (256, 256)))
-        estimate = vae(collimated[None, None], aperture[None, None].float()).mean[0, 0]
+        seen = [tensor[None, None].float() for tensor in (collimated, aperture, torch.ones_like(collimated))]
+        estimate = vae(*seen).mean[0, 0]
         errors.append(torch.where(aperture, 0.0, (estimate - full) ** 2).mean())
     return float(torch.stack(errors).mean())
 
@@ -114,6 +116,46 @@ def test_a_run_can_begin_with_given_weights_and_says_with_which(material, tmp_pa
     assert all(torch.allclose(begun[name], ended[name], atol=1e-3) for name in begun)
     assert run_of(second)["settings"]["start"] == sha256_of(first)
     assert run_of(first)["settings"]["start"] == ""
+
+
+def test_a_prior_can_leave_out_half_of_the_scenes_and_is_named_for_it(material, tmp_path, monkeypatch):
+    shown = []
+    draw = Examples.batch
+
+    def note(self, step, size):
+        batch = draw(self, step, size)
+        shown.extend(batch.fold.tolist())
+        return batch
+
+    monkeypatch.setattr(Examples, "batch", note)
+    path = train_vae(material, SETTINGS, tmp_path, CHANNELS, leave_out=1)
+    assert path.name == "vae-without-1.safetensors" and run_of(path)["history"]
+    assert set(shown) == {0}
+
+
+def test_palette_learns_each_example_from_the_prior_that_has_not_seen_it(material, tmp_path):
+    asked = []
+
+    class Spy(VAE):
+        def forward(self, collimated, aperture, frames, *, draw=False):
+            asked.append((self.number, len(collimated)))
+            return super().forward(collimated, aperture, frames, draw=draw)
+
+    priors = [Spy(CHANNELS, VAE_LATENT_CHANNELS) for _ in range(2)]
+    for number, prior in enumerate(priors):
+        prior.number = number
+    settings = replace(SETTINGS, batch=4)
+    train_palette(small_vae(), priors, material, settings, tmp_path, CHANNELS)
+
+    examples = Examples(material.training, None, SETTINGS.seed)
+    expected = [fold for step in range(4) for fold in examples.batch(step, 4).fold.tolist()]
+    assert sum(count for number, count in asked if number == 0) == expected.count(0)
+    assert sum(count for number, count in asked if number == 1) == expected.count(1)
+
+
+def test_palette_needs_a_prior_for_each_fold(material, tmp_path):
+    with pytest.raises(ConfigError, match="2 priors, each trained without one fold; 1 given"):
+        train_palette(small_vae(), [small_vae()], material, SETTINGS, tmp_path, CHANNELS)
 
 
 def test_the_aperture_finder_is_trained_alike(material, tmp_path):
@@ -191,7 +233,7 @@ def test_what_is_kept_is_the_average_of_the_weights_after_each_step(material, tm
 
 
 def test_the_best_weights_are_kept_when_later_ones_are_worse(material, tmp_path):
-    path = teach_vae(material, tmp_path, steps=6, learning_rate=0.2, ema=0.0, validate_every=1)
+    path = teach_vae(material, tmp_path, steps=3, warm_up=10, learning_rate=0.5, ema=0.0, validate_every=1)
     errors = [row["validation"] for row in run_of(path)["history"]]
     assert min(errors) < errors[-1]
 
