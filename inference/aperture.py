@@ -18,7 +18,8 @@ from inference.pixels import Cine
 from inference.reconstruction import ApertureSource
 
 Mask = NDArray[np.bool_]
-#: Finds the apertures of frames (n, h, w) with grey levels in [-1, 1] in their pixels; raises NoAperture.
+#: Finds the apertures of frames (n, h, w) with grey levels in [-1, 1] in their pixels: the same shape, bool. A frame
+#: without an aperture has no measured pixel, the open field has no other; it may raise NoAperture for all of them.
 Finder = Callable[[NDArray[np.float32]], Mask]
 
 #: Share of the picture that an aperture may leave measured; outside it there is nothing to go on, or nothing to do.
@@ -27,8 +28,8 @@ SMALLEST, LARGEST = 0.005, 0.95
 _FARTHEST = 65535
 #: Frames that are looked at together.
 _CHUNK = 8
-#: Frames whose apertures differ by less than this share of the picture show the same aperture.
-_STILL = 0.02
+#: Apertures that differ by less than this share of the picture, and of the larger one, are the same one.
+_STILL, _STILL_OF_APERTURE = 0.02, 0.25
 
 
 def find_apertures(source: Dataset, cine: Cine, find_in_pixels: Finder) -> tuple[Mask, ApertureSource]:
@@ -60,15 +61,49 @@ def apertures_from_attributes(source: Dataset, shape: tuple[int, ...]) -> Mask |
 
 
 def apertures_from_pixels(cine: Cine, find_in_pixels: Finder) -> Mask:
-    """The apertures that the pixels show, (n, h, w); one for all frames where the blades stand still."""
+    """The apertures that the pixels show, (n, h, w); one for all frames where the blades stand still.
+
+    Blades don't jump away and back within a frame, and show in a black frame as little as anything else: a frame that
+    contradicts its neighbours, or shows no aperture, has the nearest frame's. Raises NoAperture where fewer than half
+    of the frames show one.
+    """
     frames = np.zeros(cine.stored.shape, dtype=bool)
     for start in range(0, len(frames), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        frames[chunk] = find_in_pixels(cine.mapping.to_grey(cine.stored[chunk]))
-    majority = frames.mean(axis=0) >= 0.5
-    if all(np.mean(frame != majority) < _STILL for frame in frames):
+        try:
+            frames[chunk] = find_in_pixels(cine.mapping.to_grey(cine.stored[chunk]))
+        except NoAperture:
+            continue
+    shown = np.flatnonzero(frames.any(axis=(1, 2)))
+    if not len(shown):
+        raise NoAperture("No aperture was found in the pixels.")
+    if len(shown) < len(frames) / 2:
+        raise NoAperture(f"An aperture was found in the pixels of only {len(shown)} of {len(frames)} frames.")
+    shown = _without_jumps(frames, shown)
+    majority = frames[shown].mean(axis=0) >= 0.5
+    if all(_same(frames[index], majority) for index in shown):
         frames[:] = majority
+        return frames
+    for index in range(len(frames)):
+        frames[index] = frames[shown[np.argmin(np.abs(shown - index))]]
     return frames
+
+
+def _without_jumps(frames: Mask, shown: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The indices but those of frames that differ from both neighbours, while these are the same."""
+    kept = [
+        index
+        for before, index, after in zip(shown[:-2], shown[1:-1], shown[2:], strict=True)
+        if not _same(frames[before], frames[after])
+        or _same(frames[before], frames[index])
+        or _same(frames[index], frames[after])
+    ]
+    return np.array([*shown[:1], *kept, *shown[1:][-1:]])
+
+
+def _same(first: Mask, second: Mask) -> bool:
+    differ, larger = np.sum(first != second), max(first.sum(), second.sum())
+    return bool(differ < _STILL * first.size and differ < _STILL_OF_APERTURE * larger)
 
 
 def _check_share(apertures: Mask) -> None:

@@ -195,3 +195,77 @@ def test_an_aperture_that_stands_still_is_one_for_all_frames_and_one_that_moves_
 
     assert np.array_equal(apertures(source, trembling), measured(Box(20, 20, 50, 50), 3, 64, 64))
     assert [mask.sum() for mask in apertures(source, moving)] == [30 * 30, 21 * 30, 12 * 30]
+
+
+STANDING = Box(20, 20, 50, 50)
+BLACK = Box(0, 0, 0, 0)
+
+
+def seen(*boxes):
+    """The apertures of a cine in whose frames these ones are found; a chunk is told what is its own."""
+    told = iter(boxes)
+    source = xa(frames=len(boxes), attributes_say="nothing")
+    return apertures(source, lambda frames: measured([next(told) for _ in frames], *frames.shape))
+
+
+def moved(*shifts):
+    return [STANDING._replace(left=STANDING.left + shift, right=STANDING.right + shift) for shift in shifts]
+
+
+def test_a_frame_that_shows_no_aperture_has_that_of_the_others():
+    boxes = [STANDING] * 11
+    boxes[0] = boxes[4] = boxes[9] = BLACK
+
+    assert np.array_equal(seen(*boxes), measured(STANDING, 11, 64, 64))
+
+
+def test_where_blades_move_a_frame_that_shows_no_aperture_has_that_of_the_nearest_one():
+    boxes = moved(-12, -8, -4, 0, 4, 8)
+    expected = measured([boxes[1], *boxes[1:3], boxes[2], *boxes[4:]], 6, 64, 64)
+
+    assert np.array_equal(seen(BLACK, *boxes[1:3], BLACK, *boxes[4:]), expected)
+
+
+def test_a_frame_that_contradicts_both_its_neighbours_has_their_aperture():
+    assert np.array_equal(seen(*moved(0, 0, 9, 0, 0)), measured(STANDING, 5, 64, 64))
+
+
+def test_a_frame_that_contradicts_its_neighbours_while_blades_move_has_the_nearest_ones_aperture():
+    boxes = moved(-12, -8, -8, 0, 4)
+    boxes.insert(2, Box(0, 0, 64, 64))
+
+    assert np.array_equal(seen(*boxes), measured([*boxes[:2], boxes[1], *boxes[3:]], 6, 64, 64))
+
+
+def test_blades_that_open_leave_the_frames_open():
+    boxes = [*moved(0, 0), Box(8, 8, 58, 58), Box(0, 0, 64, 64), Box(0, 0, 64, 64)]
+
+    assert np.array_equal(seen(*boxes), measured(boxes, 5, 64, 64))
+
+
+def test_a_small_aperture_that_moves_within_little_of_the_picture_is_not_taken_for_one_that_stands():
+    boxes = [Box(20 + at, 20, 26 + at, 26) for at in (0, 2, 4, 6)]
+
+    assert np.array_equal(seen(*boxes), measured(boxes, 4, 64, 64))
+
+
+def test_a_cine_of_which_most_frames_show_no_aperture_is_declined():
+    assert np.array_equal(seen(STANDING, BLACK), measured(STANDING, 2, 64, 64))
+    with pytest.raises(NoAperture, match=r"^An aperture was found in the pixels of only 1 of 3 frames\.$"):
+        seen(STANDING, BLACK, BLACK)
+    with pytest.raises(NoAperture, match=r"^No aperture was found in the pixels\.$"):
+        seen(BLACK, BLACK)
+
+
+def test_frames_looked_at_together_may_all_show_none():
+    source = xa(frames=20, attributes_say="nothing")
+    chunks = []
+
+    def unclear_at_first(frames):
+        chunks.append(len(frames))
+        if len(chunks) == 1:
+            raise NoAperture("These show none.")
+        return measured(STANDING, *frames.shape)
+
+    assert np.array_equal(apertures(source, unclear_at_first), measured(STANDING, 20, 64, 64))
+    assert sum(chunks) == 20
