@@ -30,6 +30,9 @@ _FLOOR = np.float32((0.2 * 2 / 255) ** 2)
 _MEAN_FLOORS = (_FLOOR, _FLOOR * np.float32((CELL / BLOCK) ** 2))
 #: Triples of frames from which the noise is estimated.
 _TRIPLES = 16
+#: Frames up to which a change between them cannot be told from noise by its rarity. There noise is at most so much
+#: coarser than the grain of one frame: the variance of cells over that of the grain, which is 1 for white noise.
+_FEW, _COARSEST_OF_FEW = 8, 10.0
 #: Median of the square of a standard normal value.
 _MEDIAN_SQUARE = 0.455
 #: Variance of a difference over that which noise leaves, up to which it is noise and from which it is motion: of one
@@ -93,27 +96,32 @@ def estimate_noise(frames: Frames, apertures: Mask) -> CineNoise:
     count = len(apertures)
     kernel = np.array([1, -2, 1] if count >= 3 else [1, -1] if count == 2 else [0], np.float32)
     starts = np.unique(np.linspace(0, count - len(kernel), _TRIPLES).astype(int))
-    samples: dict[bool, list[tuple[Region, Floats, Floats]]] = {True: [], False: []}
+    samples: dict[bool, list[_Sample]] = {True: [], False: []}
     one_apart, two_apart = [], []
     for start in starts:
         some, shown = frames(start, start + len(kernel)), apertures[start : start + len(kernel)]
         if any(is_repeated(*pair, shown[0]) for pair in pairwise(some)):
             continue
-        cells = np.stack([_means(frame, CELL) for frame in some])
+        cells = np.tensordot(kernel, np.stack([_means(frame, CELL) for frame in some]), 1)
+        grain = np.stack([_grain(frame) for frame in some])
         for measured in (True, False):
             region = Region.of(np.logical_and.reduce(shown == measured))
-            samples[measured].append((region, *_spread_in(np.tensordot(kernel, cells, 1), region)))
+            mean, detail = _spread_in(cells, region)
+            samples[measured].append(
+                _Sample(known=region.has_say, mean=mean, detail=detail, grain=_spread_in(grain[0], region)[1])
+            )
             if count >= 3 and not measured:
-                one_apart.append(_spread_in(cells[1] - cells[0], region)[1][region.has_say])
-                two_apart.append(_spread_in(cells[2] - cells[0], region)[1][region.has_say])
+                one_apart.append(_spread_in(grain[1] - grain[0], region)[1][region.has_say])
+                two_apart.append(_spread_in(grain[2] - grain[0], region)[1][region.has_say])
     correlation = _correlation(one_apart, two_apart)
     scale = float(kernel @ kernel) or 1.0
     if count >= 3:
         # What neighbours share cancels: 6 - 8 r + 2 r^2 for noise that falls off by r from frame to frame.
         scale *= (1 - correlation) * (1 - correlation / 3)
+    coarsest = _COARSEST_OF_FEW if count <= _FEW else 1e6
     return CineNoise(
-        measured=_typical(samples[True], scale, _MEAN_FLOORS[0]),
-        hidden=_typical(samples[False], scale, _MEAN_FLOORS[1]),
+        measured=_typical(samples[True], scale, _MEAN_FLOORS[0], coarsest),
+        hidden=_typical(samples[False], scale, _MEAN_FLOORS[1], coarsest),
         correlation=correlation,
     )
 
@@ -181,6 +189,13 @@ def _still(cells: Floats, expected: Floats, region: Region, noise: Noise, *, det
     return np.where(region.has_say, still, np.float32(1))
 
 
+def _grain(frame: Floats) -> Floats:
+    """(128, 128): what of each cell's noise is in the difference of its two diagonals, of the variance of its mean for
+    white noise. Anatomy, and its motion, leave next to nothing in it."""
+    top, bottom = frame[::2], frame[1::2]
+    return (top[:, ::2] - top[:, 1::2] - bottom[:, ::2] + bottom[:, 1::2]) / np.float32(4)
+
+
 def _spread_in(cells: Floats, region: Region) -> tuple[Floats, Floats]:
     """The mean of each block's cells in a region, and their variance, (32, 32) each."""
     cells = cells * region.cells
@@ -189,14 +204,27 @@ def _spread_in(cells: Floats, region: Region) -> tuple[Floats, Floats]:
     return np.asarray(mean, np.float32), np.asarray(np.maximum(square - mean * mean, 0), np.float32)
 
 
-def _typical(samples: list[tuple[Region, Floats, Floats]], scale: float, mean_floor: np.float32) -> Noise:
+@dataclass(frozen=True, kw_only=True)
+class _Sample:
+    """What a few frames tell of the noise of a region, (32, 32) each, where it has a say (`known`): mean and variance
+    of each block's cells in their difference, and how grainy one frame is."""
+
+    known: Mask
+    mean: Floats
+    detail: Floats
+    grain: Floats
+
+
+def _typical(samples: list[_Sample], scale: float, mean_floor: np.float32, coarsest: float) -> Noise:
     if not samples:  # each frame repeats another: whatever differs is no noise
         return Noise(detail=np.full((GRID, GRID), _FLOOR), mean=np.full((GRID, GRID), mean_floor))
-    regions, means, details = zip(*samples, strict=True)
-    known = np.stack([region.has_say for region in regions])
+    known = np.stack([sample.known for sample in samples])
+    details = np.stack([sample.detail for sample in samples]) / np.float32(scale)
+    means = np.stack([sample.mean for sample in samples]) ** 2 / np.float32(scale * _MEDIAN_SQUARE)
+    most = coarsest * np.stack([sample.grain for sample in samples])
     return Noise(
-        detail=_over_time(np.divide(details, scale, dtype=np.float32), known, _FLOOR),
-        mean=_over_time(np.divide(np.square(means), scale * _MEDIAN_SQUARE, dtype=np.float32), known, mean_floor),
+        detail=_over_time(np.minimum(details, most), known, _FLOOR),
+        mean=_over_time(np.minimum(means, most), known, mean_floor),
     )
 
 
@@ -215,7 +243,7 @@ def _correlation(one_apart: list[Floats], two_apart: list[Floats]) -> float:
     if not one_apart or not any(len(values) for values in one_apart):
         return 0.0
     near, far = (float(np.median(np.concatenate(values))) for values in (one_apart, two_apart))
-    if near <= _FLOOR:
+    if near <= 0:
         return 0.0
     excess = far / near - 1
     return min(excess, _MOST_CORRELATED) if excess > _CHANCE else 0.0

@@ -175,6 +175,29 @@ def test_breathing_in_the_aperture_makes_every_frame_stand_alone():
     assert (pictures - views)[hidden].std() < (frames - views)[hidden].std()
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_a_few_frames_of_views_that_differ_stand_alone(count):
+    apertures = window(count=count)
+    views = np.stack([np.roll(anatomy(), 23 * index, axis=0) for index in range(count)])
+    frames = expose(views, apertures)
+    pictures, _, numbers, _ = gathered(frames, apertures)
+    assert np.median(numbers[~apertures]) == 1
+    assert np.abs(pictures - frames).mean() < 0.01
+
+
+def test_motion_that_is_plain_behind_the_blades_is_no_noise_carried_on():
+    apertures = window(count=40)
+    still = np.repeat(anatomy()[None], 40, axis=0)
+    views = np.stack([ndimage.shift(anatomy(), (8 * np.sin(index / 3), 0), mode="mirror") for index in range(40)])
+    # The measured region shows nothing of the motion.
+    frames = np.where(apertures, expose(still, apertures), views + 0.1 * expose(0 * still, apertures)).astype(
+        np.float32
+    )
+    pictures, _, numbers, _ = gathered(frames, apertures)
+    assert np.median(numbers[~apertures]) < 3
+    assert np.abs(pictures - views)[~apertures].mean() < 1.2 * np.abs(frames - views)[~apertures].mean()
+
+
 @pytest.mark.parametrize("pixels_a_frame", [0.02, 0.05, 0.1, 0.3])
 def test_a_drift_too_slow_to_see_in_one_frame_smears_no_more_than_noise_does(pixels_a_frame):
     apertures = window(count=80)
