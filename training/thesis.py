@@ -223,9 +223,9 @@ def _train(
                 row = {"step": step + 1, "epoch": (step + 1) / batches, "loss": float(np.mean(losses))}
                 history.append(row | {"validation": error, "seconds": time.monotonic() - started})
                 losses.clear()
-                progress.console.print(f"{name} {step + 1}: loss {row['loss']:.5f}, validation error {error:.5f}")
                 accelerator.save_state(str(_checkpoint(out, name, step + 1)))
                 if accelerator.is_main_process:
+                    progress.console.print(f"{name} {step + 1}: loss {row['loss']:.5f}, validation error {error:.5f}")
                     write_network(average.module, out / f"{name}.safetensors")
                     _write_run(out, name, settings, history)
     return out / f"{name}.safetensors"

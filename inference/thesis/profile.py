@@ -71,6 +71,8 @@ def write_network(network: nn.Module, path: Path) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     part = path.with_suffix(".part")
     save_file(state, part)
+    # safetensors leaves a file that its owner alone can read, and nodes run as another user than who imports.
+    part.chmod(0o644)
     part.replace(path)
 
 

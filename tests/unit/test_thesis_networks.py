@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from inference.thesis.checkpoints import read_palette
 from inference.thesis.palette import Attention, Palette, ResidualBlock, gamma_embedding
 from inference.thesis.vae import VAE, kl_divergence
-from tests.thesis_checkpoints import each_parameter, palette_shapes, vae_shapes
+from tests.thesis_checkpoints import each_parameter, palette_shapes, vae_shapes, write_palette
 
 
 def size(network):
@@ -70,6 +71,81 @@ def test_palette_reads_condition_picture_and_noise_level():
             palette(condition, noisy, torch.tensor([0.9])),
         ]
     assert all(not torch.allclose(noise, other, atol=1e-4) for other in others)
+
+
+def forward_by_their_names(state, condition, noisy, gamma):
+    """Guided diffusion written a second time, straight over the tensors as Janspiry's code calls them."""
+
+    def dense(name, x):
+        return F.linear(x, state[f"{name}.weight"], state[f"{name}.bias"])
+
+    def convolved(name, x):
+        weight = state[f"{name}.weight"]
+        return F.conv2d(x, weight, state[f"{name}.bias"], padding=weight.shape[-1] // 2)
+
+    def normed(name, x):
+        return F.group_norm(x, 32, state[f"{name}.weight"], state[f"{name}.bias"])
+
+    def residual(name, x, resize=lambda features: features):
+        hidden = convolved(f"{name}.in_layers.2", resize(F.silu(normed(f"{name}.in_layers.0", x))))
+        scale, shift = dense(f"{name}.emb_layers.1", F.silu(embedding))[..., None, None].chunk(2, dim=1)
+        hidden = normed(f"{name}.out_layers.0", hidden) * (1 + scale) + shift
+        x = resize(x)
+        if f"{name}.skip_connection.weight" in state:
+            x = convolved(f"{name}.skip_connection", x)
+        return x + convolved(f"{name}.out_layers.3", F.silu(hidden))
+
+    def attended(name, x):
+        flat = normed(f"{name}.norm", x).flatten(2)
+        qkv = (
+            torch.einsum("oc,nct->not", state[f"{name}.qkv.weight"][:, :, 0], flat) + state[f"{name}.qkv.bias"][:, None]
+        )
+        heads = []
+        for head in qkv.split(96, dim=1):
+            queries, keys, values = head.split(32, dim=1)
+            weights = torch.softmax(torch.einsum("nct,ncs->nts", queries, keys) / math.sqrt(32), dim=-1)
+            heads.append(torch.einsum("nts,ncs->nct", weights, values))
+        out = torch.einsum("oc,nct->not", state[f"{name}.proj_out.weight"][:, :, 0], torch.cat(heads, dim=1))
+        return x + (out + state[f"{name}.proj_out.bias"][:, None]).reshape(x.shape)
+
+    def halved(x):
+        return (x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 4
+
+    def doubled(x):
+        return x.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
+
+    width = state["input_blocks.0.0.weight"].shape[0]
+    angles = gamma[:, None] * torch.tensor([10_000 ** (-2 * k / width) for k in range(width // 2)])
+    embedding = dense("cond_embed.2", F.silu(dense("cond_embed.0", torch.cat([angles.cos(), angles.sin()], dim=1))))
+    kept = [convolved("input_blocks.0.0", torch.cat([condition, noisy], dim=1))]
+    for place in range(1, 12):
+        kept.append(residual(f"input_blocks.{place}.0", kept[-1], *([halved] if place in (3, 6, 9) else [])))
+    x = residual("middle_block.0", kept[-1])
+    x = residual("middle_block.2", attended("middle_block.1", x))
+    for place in range(12):
+        x = residual(f"output_blocks.{place}.0", torch.cat([x, kept.pop()], dim=1))
+        if place in (2, 5, 8):
+            x = residual(f"output_blocks.{place}.1", x, doubled)
+    return convolved("out.2", F.silu(normed("out.0", x)))
+
+
+def test_an_imported_palette_tells_what_guided_diffusion_tells_with_the_same_weights(tmp_path):
+    torch.manual_seed(6)
+    theirs = {
+        name: torch.randn(shape) / math.sqrt(math.prod(shape[1:])) if len(shape) > 1 else 1 + 0.2 * torch.randn(shape)
+        for name, shape in palette_shapes(width=32).items()
+    }
+    palette = read_palette(write_palette(tmp_path / "1_Network.pth", theirs), Palette(32))
+    condition, noisy = torch.randn(2, 2, 3, 16, 16)
+    gamma = torch.tensor([0.2, 0.8])
+
+    with torch.no_grad():
+        made = palette(condition, noisy, gamma)
+    state = {name.removeprefix("denoise_fn."): tensor for name, tensor in theirs.items()}
+
+    expected = forward_by_their_names(state, condition, noisy, gamma)
+    assert expected.std() > 0.3
+    torch.testing.assert_close(made, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_noise_level_is_embedded_as_cosines_and_sines():

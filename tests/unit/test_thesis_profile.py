@@ -69,6 +69,10 @@ def test_a_profile_is_loaded_as_it_was_written(written):
     assert not weights.vae.training and not weights.palette.training
 
 
+def test_weights_can_be_read_by_the_user_that_a_node_runs_as(written):
+    assert all(path.stat().st_mode & 0o777 == 0o644 for path in written.glob("*.safetensors"))
+
+
 def test_a_profile_says_which_method_it_is_of(profile):
     assert is_thesis(profile)
     assert not is_thesis(profile.parent)
