@@ -122,7 +122,9 @@ class Decoder(nn.Module):
             if x.shape[-1] != skip.shape[-1]:
                 x = F.interpolate(x, scale_factor=2.0, mode="nearest")
             x = level(torch.cat([x, skip], dim=1), embedding)
-        return F.pixel_shuffle(self.out(F.silu(self.norm(x))), PATCH)
+        # Grey levels in half precision would show as steps.
+        with torch.autocast(x.device.type, enabled=False):
+            return F.pixel_shuffle(self.out(F.silu(self.norm(x.float()))), PATCH)
 
 
 def lifted(collimated: Tensor) -> Tensor:

@@ -57,7 +57,8 @@ class Finish(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (n, 2, h, w) the U-Net's estimate and the noisy residual; gives a correction, (n, 1, h, w)."""
-        correction: Tensor = self.second(F.silu(self.first(x)))
+        with torch.autocast(x.device.type, enabled=False):
+            correction: Tensor = self.second(F.silu(self.first(x.float())))
         return correction
 
 

@@ -1,6 +1,6 @@
-"""From a collimated cine to its full field: VAE prior, Palette refinement, composite."""
+"""From a collimated cine to its full field: evidence of all frames, VAE prior, Palette refinement, composite."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,15 @@ from torch.nn import functional as F
 
 from config.errors import ConfigError
 from inference.composite import compose
+from inference.evidence import NEVER, Evidence, gather
 from inference.find_aperture import find_in_frames
+from inference.grain import grain
 from inference.network import FRAME_SIDE
 from inference.palette import RESIDUAL_SCALE, condition
 from inference.pixels import Cine
+from inference.precision import autocast
 from inference.reconstruction import ApertureSource, Mode, Provenance, Reconstruction
+from inference.residual_signal import ResidualSignal
 from inference.sampler import best_estimate, sample
 from inference.weights import Weights, load_weights
 
@@ -27,9 +31,9 @@ _BATCH = {"cpu": 4, "cuda": 32}
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """The networks' full field for some frames, at the frames' own size.
+    """The networks' full field for some frames, at their grid.
 
-    grey: (n, h, w) float32 in [-1, 1]; deviation: (n, h, w) float32, the standard deviation of `grey`.
+    grey: (n, 256, 256) float32 in [-1, 1]; deviation: the same shape, the standard deviation of `grey`.
     """
 
     grey: NDArray[np.float32]
@@ -60,25 +64,36 @@ class Reconstructor:
         seed: int,
         progress: Callable[[float], None] | None = None,
     ) -> Reconstruction:
-        """Fill what the apertures (n, h, w) leave hidden; `progress` is told the share done, in (0, 1]."""
-        count = len(cine.stored)
+        """Fill what the apertures (n, h, w) leave hidden; `progress` is told the share done, in (0, 1].
+
+        Each frame is filled by what all of them tell (inference/evidence.py). What another frame of the same view saw
+        through its aperture is taken from there.
+        """
         stored = np.empty_like(cine.stored)
         uncertainty = np.zeros(cine.stored.shape, np.float32)
-        step = _BATCH[self.device]
-        for start in range(0, count, step):
-            chunk = slice(start, min(start + step, count))
-            field = self.generate(cine.mapping.to_grey(cine.stored[chunk]), apertures[chunk], mode=mode, seed=seed)
-            for index in range(chunk.start, chunk.stop):
-                generated = field.grey[index - start]
-                stored[index] = compose(cine.stored[index], generated, apertures[index], cine.mapping)
-                uncertainty[index] = np.where(apertures[index], 0, field.deviation[index - start])
+        elsewhen = np.zeros(cine.stored.shape, bool)
+        signal = ResidualSignal()
+        for evidence in self._evidence(cine, apertures):
+            field = self.generate(evidence, mode=mode, seed=seed)
+            signal.add(evidence, field.grey)
+            grey, deviation = (_to_size(part, stored.shape[1:]) for part in (field.grey, field.deviation))
+            for offset, seen_in in enumerate(evidence.seen_in):
+                index = evidence.first + offset
+                if mode == "sample":
+                    frame = cine.mapping.to_grey(cine.stored[index])
+                    grey[offset] += grain(frame, apertures[index], np.random.default_rng([seed, index]))
+                elsewhen[index] = seen_in != NEVER
+                stored[index] = compose(cine.stored[index], grey[offset], apertures[index], cine.mapping)
+                stored[index, elsewhen[index]] = _seen(cine.stored, seen_in)
+                uncertainty[index] = np.where(apertures[index] | elsewhen[index], 0, deviation[offset].clip(0))
             if progress is not None:
-                progress(chunk.stop / count)
+                progress((evidence.first + len(evidence.pictures)) / len(stored))
         return Reconstruction(
             stored=stored,
             aperture=apertures,
+            elsewhen=elsewhen,
             uncertainty=uncertainty,
-            provenance=self._provenance(mode, seed, aperture_source),
+            provenance=self._provenance(mode, seed, aperture_source, signal),
         )
 
     def find_apertures(self, frames: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -86,35 +101,48 @@ class Reconstructor:
         return find_in_frames(frames, self.weights.finder, self.device)
 
     @torch.inference_mode()
-    def generate(self, frames: NDArray[np.float32], apertures: NDArray[np.bool_], *, mode: Mode, seed: int) -> Field:
-        """The full field of some frames, (n, h, w) in [-1, 1], without compositing.
+    def generate(self, evidence: Evidence, *, mode: Mode, seed: int) -> Field:
+        """The full field of some frames, without compositing.
 
         In `sample` mode all frames share one noise picture, so that a draw does not flicker from frame to frame.
         """
-        size = frames.shape[1:]
-        aperture = _to_network(torch.from_numpy(apertures.astype(np.float32)), self.device).round()
-        collimated = _to_network(torch.from_numpy(frames), self.device)
-        frames_behind = torch.ones_like(aperture)
-        prior = self.weights.vae(collimated, aperture, frames_behind)
-        seen = condition(collimated, aperture, frames_behind, prior.mean)
+        collimated, aperture, frames = (
+            torch.from_numpy(part.astype(np.float32))[:, None].to(self.device)
+            for part in (evidence.pictures, evidence.apertures, evidence.frames)
+        )
         hidden = 1 - aperture
+        with autocast(self.device):
+            prior = self.weights.vae(collimated, aperture, frames)
+            seen = condition(collimated, aperture, frames, prior.mean)
 
-        def denoiser(noisy: Tensor, sigma: Tensor) -> Tensor:
-            estimate: Tensor = self.weights.palette(noisy, sigma, seen)
-            return estimate
+            def denoiser(noisy: Tensor, sigma: Tensor) -> Tensor:
+                estimate: Tensor = self.weights.palette(noisy, sigma, seen)
+                return estimate
 
-        if mode == "mean":
-            residual = best_estimate(denoiser, hidden)
-        else:
-            noise = torch.randn(1, 1, FRAME_SIDE, FRAME_SIDE, generator=torch.Generator().manual_seed(seed))
-            residual = sample(denoiser, noise.to(self.device).expand_as(hidden), hidden, SAMPLE_STEPS)
-        grey = prior.mean + RESIDUAL_SCALE * residual
+            if mode == "mean":
+                residual = best_estimate(denoiser, hidden)
+            else:
+                noise = torch.randn(1, 1, FRAME_SIDE, FRAME_SIDE, generator=torch.Generator().manual_seed(seed))
+                residual = sample(denoiser, noise.to(self.device).expand_as(hidden), hidden, SAMPLE_STEPS)
         return Field(
-            grey=_to_size(grey, size).clip(-1, 1),
-            deviation=_to_size((0.5 * prior.log_variance).exp(), size).clip(0),
+            grey=_to_memory(prior.mean + RESIDUAL_SCALE * residual).clip(-1, 1),
+            deviation=_to_memory((0.5 * prior.log_variance).exp()),
         )
 
-    def _provenance(self, mode: Mode, seed: int, aperture_source: ApertureSource) -> Provenance:
+    def _evidence(self, cine: Cine, apertures: NDArray[np.bool_]) -> Iterator[Evidence]:
+        """What the whole cine tells of each of its frames, at the networks' grid, in frame order."""
+        step = _BATCH[self.device]
+        reduced = np.empty((len(apertures), FRAME_SIDE, FRAME_SIDE), bool)
+        for start in range(0, len(apertures), step):
+            chunk = slice(start, start + step)
+            reduced[chunk] = _to_grid(apertures[chunk].astype(np.float32), self.device) >= 0.5
+
+        def frames(start: int, stop: int) -> NDArray[np.float32]:
+            return _to_grid(cine.mapping.to_grey(cine.stored[start:stop]), self.device)
+
+        return gather(frames, apertures, reduced, chunk=step)
+
+    def _provenance(self, mode: Mode, seed: int, aperture_source: ApertureSource, signal: ResidualSignal) -> Provenance:
         return Provenance(
             model=self.weights.profile,
             version=self.weights.version,
@@ -124,6 +152,8 @@ class Reconstructor:
             steps=1 if mode == "mean" else SAMPLE_STEPS,
             device=self.device,
             aperture_source=aperture_source,
+            frames_behind=signal.frames_behind,
+            residual_signal=signal.share,
         )
 
 
@@ -138,13 +168,26 @@ def choose_device(device: str) -> str:
     return device
 
 
-def _to_network(pictures: Tensor, device: str) -> Tensor:
-    """(n, h, w) to (n, 1, 256, 256) on the device; reduced with antialiasing, as PIL's bilinear does."""
+def _seen(stored: NDArray[np.integer], seen_in: NDArray[np.int32]) -> NDArray[np.integer]:
+    """The stored values of the frames that saw the pixels of another one, for those that were seen, as a vector."""
+    rows, columns = np.nonzero(seen_in != NEVER)
+    return stored[seen_in[rows, columns], rows, columns]
+
+
+def _to_grid(pictures: NDArray[np.float32], device: str) -> NDArray[np.float32]:
+    """(n, h, w) to (n, 256, 256); reduced with antialiasing, as PIL's bilinear does."""
     size = (FRAME_SIDE, FRAME_SIDE)
-    return F.interpolate(pictures[:, None].to(device), size, mode="bilinear", antialias=True)
+    large = torch.from_numpy(pictures)[:, None].to(device)
+    return _to_memory(F.interpolate(large, size, mode="bilinear", antialias=True))
 
 
-def _to_size(pictures: Tensor, size: tuple[int, ...]) -> NDArray[np.float32]:
-    """(n, 1, 256, 256) to (n, h, w) in main memory."""
-    out: NDArray[np.float32] = F.interpolate(pictures.float(), size, mode="bicubic")[:, 0].cpu().numpy()
+def _to_size(pictures: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
+    """(n, 256, 256) to (n, h, w)."""
+    large: NDArray[np.float32] = F.interpolate(torch.from_numpy(pictures)[:, None], size, mode="bicubic")[:, 0].numpy()
+    return large
+
+
+def _to_memory(pictures: Tensor) -> NDArray[np.float32]:
+    """(n, 1, h, w) on the device to (n, h, w) in main memory."""
+    out: NDArray[np.float32] = pictures[:, 0].float().cpu().numpy()
     return out

@@ -30,6 +30,11 @@ class Provenance:
     device: str
     #: Whether shutter or collimator attributes gave the aperture, or the pixels did.
     aperture_source: ApertureSource
+    #: Frames that tell of a hidden pixel, on average over the cine: 1 to 64, see inference/evidence.py.
+    frames_behind: float
+    #: How much of the generated detail lies in the faint picture measured behind the blades: the square of their
+    #: correlation, 0 (all of it invented) to 1.
+    residual_signal: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +43,19 @@ class Reconstruction:
 
     stored: (n, h, w) integers of the source's type; equal to the source where `aperture` is True.
     aperture: (n, h, w) bool, True = measured.
+    elsewhen: (n, h, w) bool, True = measured at another time: hidden in this frame, and taken over from another one of
+        the same still view that saw it through its aperture.
     uncertainty: (n, h, w) float32 >= 0, the standard deviation of the generated grey level in units of the
         frame's [-1, 1]; 0 inside the aperture.
     """
 
     stored: NDArray[np.integer]
     aperture: NDArray[np.bool_]
+    elsewhen: NDArray[np.bool_]
     uncertainty: NDArray[np.float32]
     provenance: Provenance
+
+    @property
+    def generated(self) -> NDArray[np.bool_]:
+        """(n, h, w) bool, True = made by the model, in no frame measured."""
+        return np.asarray(~(self.aperture | self.elsewhen))

@@ -147,10 +147,13 @@ def reconstruction(
         "steps": 4,
         "device": "cpu",
         "aperture_source": "attributes",
+        "frames_behind": 1.0,
+        "residual_signal": 0.1,
     }
     return Reconstruction(
         stored=np.where(aperture, stored, invented.astype(stored.dtype)),
         aperture=aperture,
+        elsewhen=np.zeros_like(aperture),
         uncertainty=np.where(aperture, 0, 0.25).astype(np.float32),
         provenance=Provenance(**(provenance | made)),
     )

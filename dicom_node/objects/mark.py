@@ -34,13 +34,23 @@ class Drawn:
         return f"border, label on {self.labelled} of {self.frames} frames"
 
 
-def draw_mark(stored: NDArray[np.integer], aperture: Mask, mark: Mark, *, black: int, white: int) -> Drawn:
+def draw_mark(
+    stored: NDArray[np.integer], aperture: Mask, elsewhen: Mask, mark: Mark, *, black: int, white: int
+) -> Drawn:
     """Draw border and label into `stored`, in place, outside the aperture.
 
-    stored: (n, h, w) stored values; aperture: (n, h, w), True = measured; black, white: stored values that
-    are shown so. The label keeps one place through the cine when one lies outside the aperture of every
-    frame, else each position of the aperture has its own.
+    stored: (n, h, w) stored values; aperture: (n, h, w), True = measured; elsewhen: the same shape, True = measured at
+    another time; black, white: stored values that are shown so. The border runs round all that was measured, and a
+    thin dotted line parts what was measured in the frame from what was measured at another time. The label keeps one
+    place through the cine when one lies outside of what was measured in every frame, else each position has its own.
     """
+    for frame in np.flatnonzero(elsewhen.any(axis=(1, 2))):
+        ink, _ = _ink_and_paper(stored[frame : frame + 1], aperture[frame : frame + 1], mark, 1, black, white)
+        stored[frame, _dotted(aperture[frame], elsewhen[frame])] = ink
+    return _draw_round(stored, aperture | elsewhen if elsewhen.any() else aperture, mark, black=black, white=white)
+
+
+def _draw_round(stored: NDArray[np.integer], aperture: Mask, mark: Mark, *, black: int, white: int) -> Drawn:
     height, width = stored.shape[1:]
     thickness = min(3, max(1, round(min(height, width) / 300)))
     ink, paper = _ink_and_paper(stored, aperture, mark, thickness, black, white)
@@ -120,6 +130,12 @@ def _border(mask: Mask, thickness: int, mark: Mark) -> Mask:
         dashes = max(8, round(len(rows) / thickness / (8 * thickness)))
         ring[rows, columns] = np.floor(angle * dashes * 2).astype(int) % 2 == 0
     return ring
+
+
+def _dotted(aperture: Mask, elsewhen: Mask) -> Mask:
+    """Every other four pixels of the line where what was measured at another time begins."""
+    rows, columns = np.indices(aperture.shape)
+    return np.asarray(_grown(aperture, 1) & elsewhen & ((rows + columns) // 4 % 2 == 0))
 
 
 def _ink_and_paper(

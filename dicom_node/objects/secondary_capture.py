@@ -234,7 +234,7 @@ def _marked_pixels(reconstruction: Reconstruction, grey: GreyScale, mark: Mark) 
     with buffer.getbuffer() as view:
         marked = np.frombuffer(view, dtype=kind).reshape(stored.shape)
         marked[:] = stored
-        drawn = draw_mark(marked, reconstruction.aperture, mark, black=black, white=white)
+        drawn = draw_mark(marked, reconstruction.aperture, reconstruction.elsewhen, mark, black=black, white=white)
         del marked
     return buffer.getvalue(), drawn
 
@@ -242,7 +242,7 @@ def _marked_pixels(reconstruction: Reconstruction, grey: GreyScale, mark: Mark) 
 def _check_shapes(source: Dataset, reconstruction: Reconstruction) -> None:
     frames = int(source.get("NumberOfFrames") or 1)
     shape = (frames, int(source.Rows), int(source.Columns))
-    for name in ("stored", "aperture", "uncertainty"):
+    for name in ("stored", "aperture", "elsewhen", "uncertainty"):
         found = getattr(reconstruction, name).shape
         if found != shape:
             raise ValueError(f"{name} of the reconstruction is {found}, the source is {shape}.")

@@ -42,10 +42,13 @@ class Known:
             steps=1,
             device="cpu",
             aperture_source=aperture_source,
+            frames_behind=1.0,
+            residual_signal=0.0,
         )
         return Reconstruction(
             stored=np.where(apertures, cine.stored, self._answers[cine.stored.tobytes()]),
             aperture=apertures,
+            elsewhen=np.zeros_like(apertures),
             uncertainty=np.where(apertures, 0, self._deviation).astype(np.float32),
             provenance=made,
         )

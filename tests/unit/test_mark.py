@@ -16,7 +16,7 @@ def marked(boxes, frames, rows, columns, mark=None, background=GREY):
     """A flat grey cine with the mark drawn, its aperture, and what was drawn."""
     stored = np.full((frames, rows, columns), background, dtype=np.uint16)
     aperture = boxes if isinstance(boxes, np.ndarray) else measured(boxes, frames, rows, columns)
-    drawn = draw_mark(stored, aperture, mark or Mark(), black=BLACK, white=WHITE)
+    drawn = draw_mark(stored, aperture, np.zeros_like(aperture), mark or Mark(), black=BLACK, white=WHITE)
     return stored, aperture, drawn
 
 
@@ -164,7 +164,8 @@ def test_dashes_alternate_along_the_border():
 
 def test_signed_values_are_drawn_as_such():
     stored = np.full((1, 256, 256), -500, dtype=np.int16)
-    draw_mark(stored, measured(centre(256, 256), 1, 256, 256), Mark(), black=-2048, white=2047)
+    aperture = measured(centre(256, 256), 1, 256, 256)
+    draw_mark(stored, aperture, np.zeros_like(aperture), Mark(), black=-2048, white=2047)
     assert stored.min() == -2048
     assert stored.max() == 2047
 

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from config.errors import ConfigError
+from inference.evidence import gather
 from inference.palette import RESIDUAL_SCALE, condition
 from inference.pixels import read_cine
+from inference.precision import autocast
 from inference.reconstruct import choose_device
 from inference.sampler import SIGMA_MAX
 from tests.factory import Box, centre, measured, xa
@@ -86,11 +89,12 @@ def test_the_best_estimate_is_the_prior_plus_the_residual_where_the_field_is_hid
     draw = np.random.default_rng(0)
     frames = draw.uniform(-1, 1, (1, 256, 256)).astype(np.float32)
     aperture = measured(Box(60, 50, 200, 190), 1, 256, 256)
+    [evidence] = gather(lambda start, stop: frames[start:stop], aperture, aperture)
 
-    field = reconstructor.generate(frames, aperture, mode="mean", seed=0)
+    field = reconstructor.generate(evidence, mode="mean", seed=0)
 
     collimated, open_pixels = torch.from_numpy(frames)[None], torch.from_numpy(aperture)[None].float()
-    with torch.no_grad():
+    with torch.no_grad(), autocast("cpu"):
         alone = torch.ones_like(open_pixels)
         prior = reconstructor.weights.vae(collimated, open_pixels, alone)
         seen = condition(collimated, open_pixels, alone, prior.mean)
@@ -99,6 +103,42 @@ def test_the_best_estimate_is_the_prior_plus_the_residual_where_the_field_is_hid
     grey = (prior.mean + RESIDUAL_SCALE * residual).clamp(-1, 1)[0].numpy()
     np.testing.assert_allclose(field.grey, grey, atol=1e-4)
     np.testing.assert_allclose(field.deviation, torch.exp(prior.log_variance / 2)[0].numpy(), rtol=1e-3)
+
+
+def test_what_another_frame_saw_of_a_still_view_is_taken_from_there_and_told(reconstructor):
+    """The blades move over a view that stands still: the second half of the cine sees what the first one hid."""
+    noise = np.random.default_rng(0)
+    view = 2000 + 500 * np.sin(np.arange(256) / 9)[:, None] * np.cos(np.arange(256) / 11)
+    boxes = [Box(80, 40, 180, 120)] * 4 + [Box(80, 90, 180, 170)] * 4
+    aperture = measured(boxes, 8, 256, 256)
+    seen = view + noise.normal(0, 3, (8, 256, 256))
+    hidden = 300 + 0.05 * view + noise.normal(0, 40, (8, 256, 256))
+    source = xa(stored=np.where(aperture, seen, hidden).astype(np.uint16))
+
+    made = reconstructor.reconstruct(read_cine(source), aperture, "attributes", mode="mean", seed=0)
+
+    assert made.elsewhen[0, 132:158, 92:168].mean() > 0.9
+    assert not (made.elsewhen & made.aperture).any()
+    first_hid = made.elsewhen[0]
+    assert np.abs(made.stored[0][first_hid] - view[first_hid]).max() < 20
+    assert (made.uncertainty[0][first_hid] == 0).all()
+    assert not made.elsewhen[:, :36].any()
+
+
+@pytest.mark.parametrize("shape", [(512, 512), (300, 401)])
+def test_a_draw_has_the_grain_of_the_measured_region(reconstructor, shape):
+    source = xa(frames=1, rows=shape[0], columns=shape[1])
+    made = reconstruct(reconstructor, source, mode="sample")
+    smooth = reconstruct(reconstructor, source, mode="mean")
+
+    def fine(stored):
+        levels = stored[0].astype(float)
+        return levels - ndimage.gaussian_filter(levels, 2)
+
+    hidden = ~made.aperture[0]
+    measured_grain = fine(source.pixel_array[None])[made.aperture[0]].std()
+    assert 0.3 < fine(made.stored)[hidden].std() / measured_grain < 3
+    assert fine(smooth.stored)[hidden].std() < fine(made.stored)[hidden].std()
 
 
 def test_a_device_that_is_unknown_or_not_there_is_told():

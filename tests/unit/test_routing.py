@@ -203,10 +203,13 @@ def test_our_own_results_take_no_route_even_without_synthetic_data():
         steps=1,
         device="cpu",
         aperture_source="pixels",
+        frames_behind=1.0,
+        residual_signal=0.0,
     )
     reconstruction = Reconstruction(
         stored=result.pixel_array,
         aperture=aperture,
+        elsewhen=np.zeros_like(aperture),
         uncertainty=np.zeros(aperture.shape, np.float32),
         provenance=provenance,
     )
