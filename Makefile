@@ -52,6 +52,10 @@ bench: $(INSTALLED) peers ## Measure speed and memory
 		echo "== $$benchmark"; $(BIN)/python -m "benchmarks.$$(basename "$$benchmark" .py)"; \
 	done
 
+.PHONY: bench-model
+bench-model: $(INSTALLED) ## Measure the model against the thesis's: seconds a frame, frames a second, memory
+	@$(BIN)/python -m benchmarks.model
+
 .PHONY: docs
 docs: $(INSTALLED) ## Make docs/reference from the code
 	$(BIN)/python -m dicom_node.commands.reference docs/reference
