@@ -39,6 +39,8 @@ _MEDIAN_SQUARE = 0.455
 #: block's cells, of those of three by three blocks, and of the means of three by three blocks. Noise passes the lower
 #: ones less than once in a million blocks.
 _DETAIL, _DETAIL_AROUND, _MEANS_AROUND = (6.0, 12.0), (2.0, 3.5), (4.5, 8.0)
+#: How much more than by noise the measured detail changes when blades move, and other light is scattered into it.
+_OTHER_LIGHT = np.float32(4)
 #: Share of the measured blocks that move up to which the hidden region is trusted, and from which it is not.
 _SHARE = (0.1, 0.25)
 #: Share of a block's cells that a region needs for a say in it.
@@ -133,15 +135,21 @@ def stillness(
 
     difference: (256, 256) of two means of frames; expected: (32, 32) its variance in units of one frame's noise;
     measured, hidden: the pixels that were so in both. With the blades the scattered light moves as well, and changes
-    the picture where the view is still: then only the measured region's detail tells of the view.
+    the picture where the view is still: of the view only detail tells, and the measured region's while they move.
     """
     cells = _means(difference, CELL)
-    seen = _still(cells, expected, measured, noise.measured, detail_only=blades_moved)
-    behind = _still(cells, expected, hidden, noise.hidden, detail_only=False)
+    behind_detail, behind = _still(cells, expected, hidden, noise.hidden)
+    if blades_moved:
+        seen, _ = _still(cells, _OTHER_LIGHT * expected, measured, noise.measured)
+        behind_detail = np.ones_like(behind_detail)
+    else:
+        _, seen = _still(cells, expected, measured, noise.measured)
     moving = np.average(1 - seen, weights=measured.share) if measured.has_say.any() else np.float64(0)
     trust = _falling(moving, _SHARE)
-    picture = np.minimum(seen, np.where(hidden.has_say, behind * trust, 1))
-    view = np.minimum(seen, np.where(measured.has_say, 1, trust)) if blades_moved else picture
+    view, picture = (
+        np.minimum(seen, np.where(hidden.has_say, still * trust, np.where(measured.has_say, 1, trust)))
+        for still in (behind_detail, behind)
+    )
     return _with_neighbours(view), _with_neighbours(picture)
 
 
@@ -175,23 +183,24 @@ def to_blocks(pixels: Floats) -> Floats:
     return _means(pixels, BLOCK)
 
 
-def _still(cells: Floats, expected: Floats, region: Region, noise: Noise, *, detail_only: bool) -> Floats:
-    """(32, 32): 1 where a region's difference is noise, or where it has no say, 0 where something moved."""
+def _still(cells: Floats, expected: Floats, region: Region, noise: Noise) -> tuple[Floats, Floats]:
+    """(32, 32) by detail alone, and by the means as well: 1 where a region's difference is noise, or where it has no
+    say, 0 where something moved."""
+    one = np.float32(1)
     if not region.has_say.any():
-        return np.ones((GRID, GRID), np.float32)
+        return np.full((GRID, GRID), one), np.full((GRID, GRID), one)
     mean, detail = _spread_in(cells, region)
     detail = detail / (noise.detail * expected)
-    still = _falling(detail, _DETAIL) * _falling(_around(detail, region.share), _DETAIL_AROUND)
-    if not detail_only:
-        # The exposure's own ups and downs are no motion.
-        change = (mean - np.average(mean, weights=region.share)) ** 2 / (noise.mean * expected)
-        still = still * _falling(_around(change, region.share), _MEANS_AROUND)
-    return np.where(region.has_say, still, np.float32(1))
+    by_detail = _falling(detail, _DETAIL) * _falling(_around(detail, region.share), _DETAIL_AROUND)
+    # The exposure's own ups and downs are no motion.
+    change = (mean - np.average(mean, weights=region.share)) ** 2 / (noise.mean * expected)
+    by_both = by_detail * _falling(_around(change, region.share), _MEANS_AROUND)
+    return np.where(region.has_say, by_detail, one), np.where(region.has_say, by_both, one)
 
 
 def _grain(frame: Floats) -> Floats:
-    """(128, 128): what of each cell's noise is in the difference of its two diagonals, of the variance of its mean for
-    white noise. Anatomy, and its motion, leave next to nothing in it."""
+    """(128, 128): the difference of each cell's diagonals, scaled to the variance that white noise leaves of a cell's
+    mean. Anatomy, and its motion, leave next to nothing in it."""
     top, bottom = frame[::2], frame[1::2]
     return (top[:, ::2] - top[:, 1::2] - bottom[:, ::2] + bottom[:, 1::2]) / np.float32(4)
 
