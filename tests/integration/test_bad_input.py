@@ -153,7 +153,7 @@ DECLINED = {
     ),
     "the open field": (
         lambda _: xa(aperture=None),
-        "No aperture with straight edges was found in the pixels.",
+        "No aperture was found in the pixels.",
     ),
     "an aperture of nearly nothing": (
         lambda _: xa(aperture=Box(30, 30, 33, 33)),
