@@ -21,12 +21,14 @@ class Prior:
     mean: (n, 1, h, w) grey level, about [-1, 1].
     log_variance: (n, 1, h, w) natural logarithm of the variance of the true grey level around `mean`.
     latent_mean, latent_log_variance: (n, c, h / 32, w / 32) of the approximate posterior.
+    features: the encoder's feature maps, finest first; by them a picture is known (inference/familiarity.py).
     """
 
     mean: Tensor
     log_variance: Tensor
     latent_mean: Tensor
     latent_log_variance: Tensor
+    features: Sequence[Tensor] = ()
 
     def kl(self) -> Tensor:
         """Kullback-Leibler divergence of the latents from N(0, 1), mean over latents, a scalar (appendix B)."""
@@ -64,4 +66,5 @@ class VAE(nn.Module):
             log_variance=log_variance.clamp(-8, 2),
             latent_mean=latent_mean,
             latent_log_variance=latent_log_variance,
+            features=features,
         )
