@@ -70,7 +70,7 @@ class Polygon:
         x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
         normals = self._normals()
         offsets = (normals * self.corners).sum(axis=1)
-        return normals[:, :1, None] * x + normals[:, 1:, None] * y[:, None] - offsets[:, None, None]
+        return np.asarray(normals[:, :1, None] * x + normals[:, 1:, None] * y[:, None] - offsets[:, None, None])
 
     def _normals(self) -> Doubles:
         """(k, 2): of the side from each corner to the next, of length 1, pointing out."""

@@ -135,14 +135,14 @@ def _expose(view: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.f
     cine = simulate_cine(view, aperture, exposure, modality, rng)
     measured = aperture.mask(full.shape)
     collimated = next(cine)
-    frames = np.ones_like(full)
+    frames: NDArray[np.floating] = np.ones_like(full)
     if rng.random() < SEVERAL_SHARE:
         count = round(float(np.exp(rng.uniform(np.log(2), np.log(MOST_FRAMES)))))
         few = int(rng.integers(1, count)) if rng.random() < 0.3 else 0
         total, average_of_few = collimated.copy(), collimated
         for number in range(1, count):
             if number == few:
-                average_of_few = total / number
+                average_of_few = np.asarray(total / number, dtype=np.float32)
             total += next(cine)
         # Where something moves, fewer frames tell of a pixel than elsewhere.
         moving = _blobs(full.shape, rng) & (few > 0)

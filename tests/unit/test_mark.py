@@ -174,3 +174,17 @@ def test_signed_values_are_drawn_as_such():
 def test_a_label_that_cannot_be_drawn_is_refused(label):
     with pytest.raises(ValueError, match="label"):
         Mark(label=label)
+
+
+def test_what_was_measured_at_another_time_lies_within_the_border_and_is_parted_by_a_dotted_line():
+    stored = np.full((1, 200, 200), GREY, dtype=np.uint16)
+    aperture = measured(Box(60, 60, 120, 120), 1, 200, 200)
+    elsewhen = measured(Box(120, 60, 150, 120), 1, 200, 200)
+
+    draw_mark(stored, aperture, elsewhen, Mark(border="solid"), black=BLACK, white=WHITE)
+
+    drawn = stored[0] != GREY
+    assert not drawn[aperture[0]].any()
+    assert drawn[60:120, 150].all()
+    assert 0.3 < drawn[60:120, 120].mean() < 0.7
+    assert not drawn[60:120, 122:149].any()
