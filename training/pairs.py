@@ -6,7 +6,8 @@ and optionally `scene` and `split`.
 """
 
 import csv
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +38,28 @@ class Pair:
 
 
 def read_pairs(folder: Path, split: str | None = None) -> list[Pair]:
-    """Read `pairs.csv` and find the pictures it names; `split` keeps only that part. Raises ConfigError."""
+    """Read `pairs.csv` and find the pictures it names; `split` keeps only that part.
+
+    Raises ConfigError for the first line with a fault; the pictures' pixels are only read by `read_picture`.
+    """
+    table = folder / "pairs.csv"
+    pairs = []
+    for pair in each_pair(folder):
+        if isinstance(pair, ConfigError):
+            raise pair
+        pairs.append(pair)
+    chosen = [pair for pair in pairs if split is None or pair.split == split]
+    if not chosen:
+        raise ConfigError(f"{table}: no pairs" + (f" in split {split}" if split else ""))
+    return chosen
+
+
+def each_pair(folder: Path) -> Iterator[Pair | ConfigError]:
+    """What each line of `pairs.csv` names, or what is wrong with it. Raises ConfigError when it is no such table."""
     table = folder / "pairs.csv"
     if not table.is_file():
         raise ConfigError(f"{table}: not found; a paired data set has full/, collimated/ and pairs.csv")
+    seen: set[str] = set()
     try:
         # Spreadsheets begin a file with a byte order mark, which is no part of the first column's name.
         with table.open(newline="", encoding="utf-8-sig") as lines:
@@ -48,16 +67,30 @@ def read_pairs(folder: Path, split: str | None = None) -> list[Pair]:
             missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
                 raise ConfigError(f"{table}: column {missing[0]} is missing")
-            pairs = [_pair(folder, table, reader.line_num, row) for row in reader]
+            for row in reader:
+                try:
+                    pair = _pair(folder, table, reader.line_num, row)
+                    if pair.id in seen:
+                        raise ConfigError(f"{table}: id {pair.id} stands in more than one line")
+                except ConfigError as error:
+                    yield error
+                else:
+                    seen.add(pair.id)
+                    yield pair
     except (csv.Error, UnicodeDecodeError) as error:
         raise ConfigError(f"{table}: not a table of comma-separated values in UTF-8") from error
-    twice = [name for name, count in Counter(pair.id for pair in pairs).items() if count > 1]
-    if twice:
-        raise ConfigError(f"{table}: id {twice[0]} stands in more than one line")
-    chosen = [pair for pair in pairs if split is None or pair.split == split]
-    if not chosen:
-        raise ConfigError(f"{table}: no pairs" + (f" in split {split}" if split else ""))
-    return chosen
+
+
+def scenes_in_two_splits(pairs: Sequence[Pair]) -> list[str]:
+    """A sentence for each scene that has pairs in more than one split, which a score would reward knowing by heart."""
+    splits = defaultdict[str, set[str]](set)
+    for pair in pairs:
+        splits[pair.scene].add(pair.split)
+    return [
+        f"scene {scene} stands in the splits {' and '.join(sorted(its))}; split by scene"
+        for scene, its in splits.items()
+        if len(its) > 1
+    ]
 
 
 def read_picture(path: Path, side: int | None = None) -> NDArray[np.float32]:
@@ -98,10 +131,15 @@ def _pair(folder: Path, table: Path, number: int, row: dict[str, str]) -> Pair:
     mask = aperture_mask((left, top, right, bottom), (FRAME_SIDE, FRAME_SIDE))
     if mask.all() or not mask.any():
         raise ConfigError(f"{table}, line {number}: the aperture leaves no pixel {'hidden' if mask.all() else 'open'}")
+    full, collimated = (_picture(folder / kind, row["id"]) for kind in ("full", "collimated"))
+    sizes = [_size(path) for path in (full, collimated)]
+    if sizes[0] != sizes[1]:
+        (w, h), (width, height) = sizes
+        raise ConfigError(f"{table}, line {number}: the full picture is {w}x{h}, the collimated one {width}x{height}")
     return Pair(
         id=row["id"],
-        full=_picture(folder / "full", row["id"]),
-        collimated=_picture(folder / "collimated", row["id"]),
+        full=full,
+        collimated=collimated,
         aperture=(left, top, right, bottom),
         scene=row.get("scene") or row["id"],
         split=row.get("split") or "",
@@ -113,3 +151,12 @@ def _picture(folder: Path, name: str) -> Path:
         if (path := folder / f"{name}{suffix}").is_file():
             return path
     raise ConfigError(f"{folder / name}: no PNG or JPEG picture of this name")
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height, from the file's header alone."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ConfigError(f"{path}: not a readable PNG or JPEG picture") from error

@@ -5,6 +5,7 @@ Directions follow DICOM (PS3.3 C.8.7.5): a positive primary angle turns the dete
 left is on its right, the head is up.
 """
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from nanodrr.camera import make_k_inv
 from nanodrr.data import Subject
 from nanodrr.drr import render
 from rich.progress import track
+
+from config.errors import ConfigError
 
 Floats = npt.NDArray[np.float32]
 
@@ -50,9 +53,17 @@ def load_volume(path: Path, *, reduction: int = 2, mirror_slices: int = 48) -> S
 
     In-plane resolution is reduced by a whole factor, and `mirror_slices` slices are mirrored beyond the ends:
     a chest CT is shorter than a detector's view of the chest, and its end would show as a hard edge.
+    Raises ConfigError for a file that cannot be read, or is no volume.
     """
-    image = nibabel.as_closest_canonical(nibabel.load(path))
-    hounsfield = np.asarray(image.dataobj, dtype=np.float32)
+    try:
+        image = nibabel.as_closest_canonical(nibabel.load(path))
+        hounsfield = np.asarray(image.dataobj, dtype=np.float32)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: not found") from error
+    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise ConfigError(f"{path}: not a readable NIfTI file") from error
+    if hounsfield.ndim != 3 or min(hounsfield.shape) < 2 * reduction:
+        raise ConfigError(f"{path}: holds {'x'.join(map(str, hounsfield.shape))} values, which are no CT volume")
     width, depth = (size // reduction for size in hounsfield.shape[:2])
     cut = hounsfield[: width * reduction, : depth * reduction]
     reduced = cut.reshape(width, reduction, depth, reduction, -1).mean(axis=(1, 3))

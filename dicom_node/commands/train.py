@@ -1,31 +1,79 @@
-"""`fullfield train`: make a profile's weights from paired data sets and CT projections."""
+"""`fullfield train`: make a profile's weights from paired data sets and CT projections.
 
+Several GPUs or machines take part under accelerate's launcher: `accelerate launch -m dicom_node train vae ...`.
+"""
+
+from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from config.errors import ConfigError
+
 if TYPE_CHECKING:
-    from training.train import Material, TrainingSettings
+    from collections.abc import Callable
+
+    from training.loop import Material, Task
+    from training.settings import TrainingFile, TrainingSettings
+
+    Trained = TypeVar("Trained", bound=TrainingSettings)
 
 app = typer.Typer(
-    help="Train the aperture finder, the VAE prior, then Palette on it; each resumes where it stopped.",
+    help="Train the aperture finder, the VAE prior, Palette on it, then calibrate; each resumes where it stopped.",
     no_args_is_help=True,
 )
 
+
+class Profile(StrEnum):
+    """Which method is trained."""
+
+    FULLFIELD = "fullfield"
+    THESIS = "thesis"
+
+
+class Precision(StrEnum):
+    """Number formats of the network's layers."""
+
+    NO = "no"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
 Data = Annotated[
-    list[Path],
+    list[Path] | None,
     typer.Option("--data", help="A paired data set whose pairs.csv names the splits train and val; repeatable."),
 ]
 Projections = Annotated[
     Path | None, typer.Option(help="Line integrals of CT views, written by `fullfield train project`.")
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The run's folder; it becomes the profile's folder.")]
-Steps = Annotated[int, typer.Option(min=1, help="Training steps.")]
-Size = Annotated[int, typer.Option("--batch", min=1, help="Pictures a step.")]
-Seed = Annotated[int, typer.Option(help="Seed of weights, examples and noise.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Hyperparameters (TOML), overruled by the options here; config/examples/train.toml explains each.",
+    ),
+]
+Steps = Annotated[
+    int | None, typer.Option(min=1, help="Training steps; without it 3000, or all epochs of the thesis's method.")
+]
+Size = Annotated[
+    int | None, typer.Option("--batch", min=1, help="Pictures a step and process; without it 8, or the thesis's 3.")
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of weights, examples and noise; without it 1.")]
+NumberFormat = Annotated[
+    Precision | None, typer.Option("--precision", help="Number format; without it bf16, or the thesis's no.")
+]
 Start = Annotated[Path | None, typer.Option(help="Weights to begin with, in place of random ones.")]
-Precision = Annotated[str, typer.Option(help="no, fp16 or bf16.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be trained and how long it would take; write nothing.")
+]
+Method = Annotated[
+    Profile, typer.Option("--profile", help="The product's method, or the thesis's with its own hyperparameters.")
+]
+Version = Annotated[str, typer.Option(help="Version that results will name.")]
 
 
 @app.command()
@@ -34,114 +82,225 @@ def project(
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write (.npy).")],
     count: Annotated[int, typer.Option(min=1, help="How many random views.")] = 400,
     size: Annotated[int, typer.Option(min=32, help="Side of a view in pixels.")] = 384,
-    seed: Annotated[int, typer.Option(help="Seed of the views.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the views.")] = 20,
 ) -> None:
     """Draw random C-arm projections of a CT.
 
     Example: fullfield train project chest.nii.gz -o views.npy
     """
-    from config.errors import ConfigError
     from training.project import write_views
 
-    if not ct.is_file():
-        raise ConfigError(f"{ct}: not found")
     write_views(ct, out, count=count, size=size, seed=seed)
     typer.echo(f"{count} views in {out}")
 
 
 @app.command()
 def aperture(
-    data: Data,
     out: Out,
+    data: Data = None,
     projections: Projections = None,
-    steps: Steps = 3000,
-    batch: Size = 8,
-    seed: Seed = 1,
-    precision: Precision = "bf16",
+    config: Config = None,
+    steps: Steps = None,
+    batch: Size = None,
+    seed: Seed = None,
+    precision: NumberFormat = None,
+    start: Start = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Train the aperture finder.
 
     Example: fullfield train aperture --data pairs --projections views.npy -o runs/first
     """
-    from training.train import train_aperture
+    from training.settings import load_training_file
+    from training.train import aperture_task
 
-    path = train_aperture(_material(data, projections), _settings(steps, batch, seed, precision), out)
-    typer.echo(f"best weights in {path}")
+    file = load_training_file(config)
+    settings = _overruled(file.aperture, steps, batch, seed, precision)
+    _train(lambda: aperture_task(settings), _material(file, data, projections), settings, out, start, dry_run)
 
 
 @app.command()
 def vae(
-    data: Data,
     out: Out,
+    data: Data = None,
     projections: Projections = None,
-    steps: Steps = 3000,
-    batch: Size = 8,
-    seed: Seed = 1,
-    precision: Precision = "bf16",
+    config: Config = None,
+    steps: Steps = None,
+    batch: Size = None,
+    seed: Seed = None,
+    precision: NumberFormat = None,
     start: Start = None,
     leave_out: Annotated[
         int | None, typer.Option(min=0, max=1, help="The half of the scenes that this prior is not to see.")
     ] = None,
+    profile: Method = Profile.FULLFIELD,
+    dry_run: DryRun = False,
 ) -> None:
     """Train the VAE prior; with --leave-out, one of the two that Palette learns from.
 
     Example: fullfield train vae --data pairs --projections views.npy -o runs/first
     """
-    from training.train import train_vae
+    from training.settings import load_training_file
+    from training.train import vae_task
 
-    settings = _settings(steps, batch, seed, precision)
-    path = train_vae(_material(data, projections), settings, out, start=start, leave_out=leave_out)
-    typer.echo(f"best weights in {path}")
+    file = load_training_file(config)
+    if profile is Profile.THESIS:
+        from training.thesis import VAE_SETTINGS, train_thesis_vae
+
+        _refuse(config=config, projections=projections, start=start, leave_out=leave_out, dry_run=dry_run)
+        material = _material(file, data, None)
+        changes = _given(steps=steps, batch=batch, seed=seed, mixed_precision=precision)
+        path = train_thesis_vae(material.training, material.validation, out, replace(VAE_SETTINGS, **changes))
+        _say(f"weights in {path}")
+        return
+    settings = _overruled(file.vae, steps, batch, seed, precision)
+    material = _material(file, data, projections)
+    _train(lambda: vae_task(settings, leave_out=leave_out), material, settings, out, start, dry_run)
 
 
 @app.command()
 def palette(
-    data: Data,
     out: Out,
+    data: Data = None,
     projections: Projections = None,
-    steps: Steps = 3000,
-    batch: Size = 8,
-    seed: Seed = 1,
-    precision: Precision = "bf16",
+    config: Config = None,
+    steps: Steps = None,
+    batch: Size = None,
+    seed: Seed = None,
+    precision: NumberFormat = None,
     start: Start = None,
-    version: Annotated[str, typer.Option(help="Version that results will name.")] = "1.0",
+    profile: Method = Profile.FULLFIELD,
+    version: Annotated[str, typer.Option(help="Version of the thesis's profile, which is whole after this.")] = "1.0",
+    dry_run: DryRun = False,
 ) -> None:
-    """Train Palette on the VAEs of the same folder, then seal it, the VAE and the aperture finder as a profile.
+    """Train Palette on the VAEs of the same folder.
 
     Example: fullfield train palette --data pairs --projections views.npy -o runs/first
     """
+    from training.settings import load_training_file
+
+    file = load_training_file(config)
+    if profile is Profile.THESIS:
+        _refuse(config=config, projections=projections, start=start, dry_run=dry_run)
+        changes = _given(steps=steps, batch=batch, seed=seed, mixed_precision=precision)
+        _train_thesis_palette(_material(file, data, None), changes, out, version)
+        return
     from inference.vae import VAE
     from inference.weights import VAE_CHANNELS, VAE_LATENT_CHANNELS, read_weights
     from training.examples import FOLDS
-    from training.train import fold_prior_name, require_runs, seal, train_palette
+    from training.seal import require_runs
+    from training.train import fold_prior_name, palette_task
 
+    settings = _overruled(file.palette, steps, batch, seed, precision)
     names = ["vae", *(fold_prior_name(fold) for fold in range(FOLDS))]
-    require_runs(out, ("aperture", *names))
+    require_runs(out, names)
     priors = [VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS) for _ in names]
     for prior, name in zip(priors, names, strict=True):
         read_weights(prior, out / f"{name}.safetensors")
-    settings = _settings(steps, batch, seed, precision)
-    train_palette(priors[0], priors[1:], _material(data, projections), settings, out, start=start)
-    seal(out, version, data)
-    typer.echo(f"profile {version} in {out}")
+    material = _material(file, data, projections)
+    _train(lambda: palette_task(priors[0], priors[1:], settings), material, settings, out, start, dry_run)
 
 
-def _material(data: list[Path], projections: Path | None) -> "Material":
-    from config.errors import ConfigError
-    from training.pairs import read_pairs
-    from training.train import Material
+@app.command()
+def calibrate(
+    out: Out,
+    data: Data = None,
+    projections: Projections = None,
+    config: Config = None,
+    version: Version = "1.0",
+) -> None:
+    """Calibrate intervals and declines on the validation pairs, then seal the trained networks as a profile.
 
-    training = [pair for folder in data for pair in read_pairs(folder, "train")]
-    validation = [pair for folder in data for pair in read_pairs(folder, "val")]
-    if projections is not None and not projections.is_file():
-        raise ConfigError(f"{projections}: not found; `fullfield train project` writes it")
-    return Material(training=training, validation=validation, projections=projections)
+    Example: fullfield train calibrate --data pairs --projections views.npy -o runs/first --version 2.0
+    """
+    from training.seal import RUNS, require_runs, seal
+    from training.settings import load_training_file
+
+    require_runs(out, RUNS)
+    from training.calibrate import calibrate as calibrate_profile
+
+    material = _material(load_training_file(config), data, projections)
+    calibrate_profile(out, material.validation, material.projections)
+    seal(out, version, [*material.training, *material.validation], material.projections)
+    _say(f"profile {version} in {out}")
 
 
-def _settings(steps: int, batch: int, seed: int, precision: str) -> "TrainingSettings":
-    from config.errors import ConfigError
-    from training.train import TrainingSettings
+def _train(
+    task_of: "Callable[[], Task]",
+    material: "Material",
+    settings: "TrainingSettings",
+    out: Path,
+    start: Path | None,
+    dry_run: bool,
+) -> None:
+    from training.loop import train
+    from training.rehearsal import rehearse
 
-    if precision not in ("no", "fp16", "bf16"):
-        raise ConfigError(f"precision {precision!r} is unknown; use no, fp16 or bf16")
-    return TrainingSettings(steps=steps, batch=batch, seed=seed, mixed_precision=precision)
+    if dry_run:
+        _say("\n".join(rehearse(task_of(), material, settings, out, start)))
+    else:
+        _say(f"best weights in {train(task_of(), material, settings, out, start)}")
+
+
+def _train_thesis_palette(material: "Material", changes: dict[str, Any], out: Path, version: str) -> None:
+    from inference.thesis.vae import VAE
+    from inference.weights import read_weights
+    from training.thesis import PALETTE_SETTINGS, seal_thesis, train_thesis_palette
+
+    vae = VAE()
+    read_weights(vae, out / "vae.safetensors")
+    train_thesis_palette(vae, material.training, material.validation, out, replace(PALETTE_SETTINGS, **changes))
+    seal_thesis(out, version)
+    _say(f"profile {version} of the thesis's method in {out}")
+
+
+def _material(file: "TrainingFile", data: list[Path] | None, projections: Path | None) -> "Material":
+    """The pairs and views that the options name, else those of the file."""
+    from training.loop import Material
+    from training.pairs import read_pairs, scenes_in_two_splits
+
+    folders = data or list(file.data.pairs)
+    if not folders:
+        raise ConfigError("no pairs to train on: name a paired data set with --data, or in [data] of --config")
+    views = projections or file.data.projections
+    if views is not None and not views.is_file():
+        raise ConfigError(f"{views}: not found; `fullfield train project` writes it")
+    training, validation = [], []
+    for folder in folders:
+        learnt, kept_out = read_pairs(folder, "train"), read_pairs(folder, "val")
+        for fault in scenes_in_two_splits([*learnt, *kept_out]):
+            raise ConfigError(f"{folder / 'pairs.csv'}: {fault}")
+        training += learnt
+        validation += kept_out
+    return Material(training=training, validation=validation, projections=views)
+
+
+def _overruled(
+    settings: "Trained", steps: int | None, batch: int | None, seed: int | None, precision: Precision | None
+) -> "Trained":
+    """The settings of the file, with what the options say in their place."""
+    return settings.model_copy(update=_given(steps=steps, batch=batch, seed=seed, mixed_precision=precision))
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given, an enumeration's by their plain value."""
+    return {
+        name: str(value) if isinstance(value, StrEnum) else value
+        for name, value in options.items()
+        if value is not None
+    }
+
+
+def _refuse(**options: Any) -> None:
+    """Raise ConfigError for an option that the thesis's method does not have."""
+    for name, value in options.items():
+        if value is not None and value is not False:
+            raise ConfigError(f"--{name.replace('_', '-')} is not for the thesis's method, whose way is laid down")
+
+
+def _say(text: str) -> None:
+    """Print, once for all processes that train together."""
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:
+        typer.echo(text)

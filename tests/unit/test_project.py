@@ -4,6 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from config.errors import ConfigError
 from training.project import (
     HELD_OUT_PRIMARY_ANGLES,
     View,
@@ -105,3 +106,21 @@ def test_the_orientation_of_the_file_does_not_matter(tmp_path):
         project(load_volume(tmp_path / name), View(primary_angle=15), 24) for name in ("straight.nii", "turned.nii")
     ]
     np.testing.assert_allclose(views[0], views[1], atol=1e-3)
+
+
+def test_a_file_that_is_no_ct_is_told_in_one_line(tmp_path):
+    def complaint(path):
+        with pytest.raises(ConfigError) as caught:
+            load_volume(path)
+        return str(caught.value).removeprefix(f"{path}: ")
+
+    assert complaint(tmp_path / "none.nii") == "not found"
+    path = tmp_path / "ct.nii.gz"
+    path.write_bytes(b"no CT at all")
+    assert complaint(path) == "not a readable NIfTI file"
+    voxels = np.random.default_rng(0).integers(-1000, 600, (16, 16, 10)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)
+    path.write_bytes(path.read_bytes()[:-900])
+    assert complaint(path) == "not a readable NIfTI file"
+    nibabel.save(nibabel.Nifti1Image(voxels[:, :, 0], np.eye(4)), path)
+    assert complaint(path) == "holds 16x16 values, which are no CT volume"

@@ -1,21 +1,29 @@
 """The training loops, on networks so small that a step takes a moment."""
 
+import hashlib
 import json
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from config.errors import ConfigError, FullfieldError
 from inference.vae import VAE
 from inference.weights import VAE_LATENT_CHANNELS, read_weights, sha256_of
 from tests.pairs import write_pairs
-from training import train
+from training import loop
 from training.examples import Examples
+from training.loop import Material, train
 from training.pairs import aperture_mask, read_pairs, read_picture
-from training.train import Material, TrainingSettings, seal, train_aperture, train_palette, train_vae
+from training.provenance import commit
+from training.rehearsal import rehearse
+from training.seal import seal
+from training.settings import TrainingSettings, VAESettings
+from training.train import train_aperture, train_palette, train_vae, vae_task
 
 CHANNELS = (16, 16, 32, 32)
 SETTINGS = TrainingSettings(steps=4, batch=1, warm_up=1, validate_every=2, seed=3, mixed_precision="no")
@@ -38,22 +46,26 @@ def accelerate_starts_anew():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
+def changed(**changes):
+    return SETTINGS.model_copy(update=changes)
+
+
 def small_vae():
     torch.manual_seed(0)
     return VAE(CHANNELS, VAE_LATENT_CHANNELS)
 
 
 def teach_vae(material, out, **changes):
-    return train_vae(material, replace(SETTINGS, **changes), out, CHANNELS)
+    return train_vae(material, changed(**changes), out, CHANNELS)
 
 
 def teach_palette(material, out, **changes):
     priors = [small_vae(), small_vae()]
-    return train_palette(small_vae(), priors, material, replace(SETTINGS, **changes), out, CHANNELS)
+    return train_palette(small_vae(), priors, material, changed(**changes), out, CHANNELS)
 
 
 def teach_aperture(material, out, **changes):
-    return train_aperture(material, replace(SETTINGS, **changes), out, CHANNELS)
+    return train_aperture(material, changed(**changes), out, CHANNELS)
 
 
 both = pytest.mark.parametrize("teach", [teach_vae, teach_palette])
@@ -98,19 +110,14 @@ def test_a_run_leaves_weights_a_history_and_its_last_checkpoint(material, tmp_pa
     assert all(0 < row["loss"] < 100 and 0 < row["validation"] < 100 for row in history)
     assert all(torch.isfinite(tensor).all() for tensor in load_file(path).values())
     name = path.stem
-    assert sorted(file.name for file in path.parent.iterdir()) == [
-        f"{name}-checkpoint-4",
-        f"{name}.json",
-        f"{name}.safetensors",
-    ]
+    left = {f"{name}-checkpoint-4", f"{name}.json", f"{name}.safetensors", "tensorboard"}
+    assert {file.name for file in path.parent.iterdir()} == left
 
 
 def test_a_run_can_begin_with_given_weights_and_says_with_which(material, tmp_path):
     first = teach_vae(material, tmp_path / "first")
 
-    second = train_vae(
-        material, replace(SETTINGS, steps=1, learning_rate=0.0), tmp_path / "second", CHANNELS, start=first
-    )
+    second = train_vae(material, changed(steps=1, learning_rate=0.0), tmp_path / "second", CHANNELS, start=first)
 
     begun, ended = load_file(first), load_file(second)
     assert all(torch.allclose(begun[name], ended[name], atol=1e-3) for name in begun)
@@ -144,7 +151,7 @@ def test_palette_learns_each_example_from_the_prior_that_has_not_seen_it(materia
     priors = [Spy(CHANNELS, VAE_LATENT_CHANNELS) for _ in range(2)]
     for number, prior in enumerate(priors):
         prior.number = number
-    settings = replace(SETTINGS, batch=4)
+    settings = changed(batch=4)
     train_palette(small_vae(), priors, material, settings, tmp_path, CHANNELS)
 
     examples = Examples(material.training, None, SETTINGS.seed)
@@ -187,12 +194,12 @@ def test_a_run_that_was_broken_off_ends_with_the_weights_of_one_that_was_not(mat
 def test_a_crash_while_a_checkpoint_is_written_resumes_from_the_one_before(material, tmp_path, monkeypatch):
     whole = teach_vae(material, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        write = train._write_run
+        write = loop._write_run
 
-        def crash(out, name, settings, history):
-            return write(out, name, settings, history) if len(history) < 2 else 1 / 0
+        def crash(out, name, run):
+            return write(out, name, run) if len(run.history) < 2 else 1 / 0
 
-        patch.setattr(train, "_write_run", crash)
+        patch.setattr(loop, "_write_run", crash)
         with pytest.raises(ZeroDivisionError):
             teach_vae(material, tmp_path / "broken")
 
@@ -278,22 +285,126 @@ def test_a_checkpoint_that_cannot_be_resumed_is_told_in_one_line(material, tmp_p
         train_vae(material, SETTINGS, tmp_path, channels)
 
 
-def test_a_sealed_profile_names_settings_and_data(data, material, tmp_path):
-    paths = [teach(material, tmp_path) for teach in (teach_aperture, teach_vae, teach_palette)]
+def test_a_run_goes_on_although_it_began_before_a_setting_was_there(material, tmp_path):
+    path = teach_vae(material, tmp_path)
+    run = run_of(path)
+    del run["settings"]["processes"], run["provenance"]
+    path.with_suffix(".json").write_text(json.dumps(run))
+    before = path.read_bytes()
 
-    seal(tmp_path, "2.1", [data])
+    train_vae(material, VAESettings(**SETTINGS.model_dump()), tmp_path, CHANNELS)
+
+    assert path.read_bytes() == before
+    with pytest.raises(ConfigError, match="holds a run with other settings"):
+        train_vae(material, VAESettings(**SETTINGS.model_dump(), kl_weight=1e-3), tmp_path, CHANNELS)
+
+
+def test_a_run_does_not_go_on_with_other_data(material, tmp_path):
+    teach_vae(material, tmp_path / "run")
+    other = write_pairs(tmp_path / "data", train=2, val=1)
+    changed_material = Material(training=read_pairs(other, "train"), validation=material.validation, projections=None)
+
+    with pytest.raises(ConfigError, match=r"vae\.json: holds a run on other data"):
+        teach_vae(changed_material, tmp_path / "run")
+
+
+def test_a_damaged_history_is_told_in_one_line(material, tmp_path):
+    (tmp_path / "vae.json").write_text("[]")
+    with pytest.raises(ConfigError, match=r"vae\.json: damaged; remove it to begin anew"):
+        teach_vae(material, tmp_path)
+
+
+def test_memory_that_does_not_suffice_is_told_with_what_to_do(material, tmp_path):
+    def exhausted(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    task = replace(vae_task(SETTINGS, CHANNELS), loss=exhausted)
+    with pytest.raises(
+        FullfieldError, match="memory does not suffice for 1 pictures a step; choose fewer with --batch"
+    ):
+        train(task, material, SETTINGS, tmp_path)
+
+
+@pytest.mark.parametrize("teach", [teach_aperture, teach_vae, teach_palette])
+def test_curves_and_pictures_are_there_to_look_at(material, tmp_path, teach):
+    path = teach(material, tmp_path)
+
+    events = EventAccumulator(str(tmp_path / "tensorboard" / path.stem)).Reload()
+    history = run_of(path)["history"]
+    for curve in ("loss", "validation", "seconds"):
+        points = [(event.step, event.value) for event in events.Scalars(curve)]
+        assert points == [(row["step"], pytest.approx(row[curve])) for row in history]
+    # Warm-up over one step, then a cosine to zero: the rates of the steps 2 and 4 of 4.
+    rates = [event.value for event in events.Scalars("learning_rate")]
+    assert rates == pytest.approx([3e-4, 3e-4 * 0.25], rel=1e-3)
+    [grids] = [events.Images(tag) for tag in events.Tags()["images"]]
+    # Two examples, one a row: collimated, estimate, truth.
+    assert [(grid.step, grid.width, grid.height) for grid in grids] == [(2, 3 * 256, 2 * 256), (4, 3 * 256, 2 * 256)]
+
+
+def test_nothing_else_changes_without_tensorboard(material, tmp_path, monkeypatch, capsys):
+    with_it = teach_palette(material, tmp_path / "with")
+    capsys.readouterr()
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+
+    without = teach_palette(material, tmp_path / "without")
+
+    assert with_it.read_bytes() == without.read_bytes()
+    assert capsys.readouterr().out.count("TensorBoard is not installed") == 1
+    assert not (tmp_path / "without" / "tensorboard").exists()
+
+
+def test_a_rehearsal_says_what_would_be_and_writes_nothing(material, tmp_path):
+    out = tmp_path / "run"
+    lines = rehearse(vae_task(SETTINGS, CHANNELS, leave_out=1), material, SETTINGS, out)
+
+    assert not out.exists()
+    parameters = sum(tensor.numel() for tensor in small_vae().parameters())
+    assert lines[:6] == [
+        f"vae-without-1: {parameters:,} parameters, random at the start",
+        "pairs for training: 1, of 1 scenes",
+        "pairs for validation: 2, of 2 scenes",
+        "CT views: none",
+        "4 steps of 1 pictures, seed 3",
+        "processes: 1, on cpu, precision no",
+    ]
+    assert " s a step: about 0:00:" in lines[6]
+    assert str(out / "vae-without-1.safetensors") in lines[7]
+
+
+def test_a_rehearsal_says_where_a_run_would_go_on(material, tmp_path):
+    teach_vae(material, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+    lines = rehearse(vae_task(SETTINGS, CHANNELS), material, SETTINGS, tmp_path)
+
+    assert lines[6].endswith("about 0:00:00 beside validation, from step 4 on")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_sealed_profile_names_settings_data_and_code(data, material, tmp_path):
+    paths = [teach(material, tmp_path) for teach in (teach_aperture, teach_vae, teach_palette)]
+    paths += [train_vae(material, SETTINGS, tmp_path, CHANNELS, leave_out=fold) for fold in (0, 1)]
+    save_file({"quantile": torch.zeros(1)}, tmp_path / "calibration.safetensors")
+
+    seal(tmp_path, "2.1", material.training, None)
 
     card = json.loads((tmp_path / "model.json").read_text())
     assert card["version"] == "2.1"
-    assert sorted(card["sha256"]) == ["aperture.safetensors", "palette.safetensors", "vae.safetensors"]
+    assert {"aperture.safetensors", "palette.safetensors", "vae.safetensors"} <= set(card["sha256"])
+    table = hashlib.sha256((data / "pairs.csv").read_bytes()).hexdigest()
     for path in paths:
-        run = run_of(path)
-        assert card["training"][path.stem]["settings"] == run["settings"]
-        assert card["training"][path.stem]["validation"] == min(row["validation"] for row in run["history"])
-    assert list(card["training"]["data"]) == [data.name]
+        run, told = run_of(path), card["training"][path.stem]
+        assert told["settings"] == run["settings"]
+        assert told["validation"] == min(row["validation"] for row in run["history"])
+        assert (told["steps"], told["start"]) == (4, "")
+        assert told["provenance"]["data"] == {"pairs": {data.name: table}, "projections": None}
+    assert card["training"]["data"]["pairs"] == {data.name: table}
+    assert card["training"]["commit"] == commit() != ""
+    assert card["training"]["software"]["torch"] == torch.__version__
 
 
-def test_a_profile_is_not_sealed_before_all_its_networks_are_trained(data, material, tmp_path):
+def test_a_profile_is_not_sealed_before_all_its_networks_are_trained(material, tmp_path):
     teach_vae(material, tmp_path)
     with pytest.raises(ConfigError, match="fullfield train aperture"):
-        seal(tmp_path, "1.0", [data])
+        seal(tmp_path, "1.0", material.training, None)
