@@ -52,6 +52,9 @@ class PaletteSettings(TrainingSettings):
     noise_mean: float = Field(default=0.2, description="Mean of the natural logarithm of the noise level.")
     noise_spread: float = Field(default=1.5, gt=0, description="Standard deviation of that logarithm.")
     highest_share: float = Field(default=0.15, ge=0, le=1, description="Share learnt at the highest level of all.")
+    familiar_share: float = Field(
+        default=0.5, ge=0, le=1, description="Share learnt on the prior of the profile, which has seen the scene."
+    )
 
 
 class DataSettings(Section):

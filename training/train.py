@@ -140,8 +140,9 @@ def palette_task(
     """Palette on the residual of the VAE: the weighted denoising loss of EDM (equation 8), hidden region only.
 
     A VAE errs less on pictures it has learnt than on new ones, and a Palette that learns from such errors is too sure
-    of itself. So each example's prior comes from a VAE that has not seen its fold (cross-fitting).
-    vae: the profile's, for validation; fold_priors: for each fold the VAE that was trained without it.
+    of itself. So an example's prior comes from a VAE that has not seen its fold (cross-fitting); but such a VAE, of
+    half of the scenes, errs more than the profile's does on new ones, so a share of the examples have the profile's.
+    vae: the profile's; fold_priors: for each fold the VAE that was trained without it.
     channels: features of each level; only a network of the default's can be part of a profile.
     Raises ConfigError when a fold has no prior.
     """
@@ -154,9 +155,11 @@ def palette_task(
 
     def loss(model: nn.Module, batch: Batch) -> Tensor:
         mean = torch.empty_like(batch.full)
+        familiar = torch.rand(len(mean), device=mean.device) < own.familiar_share
+        of_prior = torch.where(familiar, FOLDS, batch.fold)
         with torch.no_grad():
-            for fold, prior in enumerate(fold_priors):
-                rows = batch.fold == fold
+            for number, prior in enumerate((*fold_priors, vae)):
+                rows = of_prior == number
                 if rows.any():
                     mean[rows] = prior(batch.collimated[rows], batch.aperture[rows], batch.frames[rows]).mean.float()
         hidden = 1 - batch.aperture

@@ -22,7 +22,7 @@ from training.pairs import aperture_mask, read_pairs, read_picture
 from training.provenance import commit
 from training.rehearsal import rehearse
 from training.seal import seal
-from training.settings import TrainingSettings, VAESettings
+from training.settings import PaletteSettings, TrainingSettings, VAESettings
 from training.train import train_aperture, train_palette, train_vae, vae_task
 
 CHANNELS = (16, 16, 32, 32)
@@ -140,7 +140,10 @@ def test_a_prior_can_leave_out_half_of_the_scenes_and_is_named_for_it(material, 
     assert set(shown) == {0}
 
 
-def test_palette_learns_each_example_from_the_prior_that_has_not_seen_it(material, tmp_path):
+@pytest.mark.parametrize("familiar", [0.0, 1.0])
+def test_palette_learns_each_example_from_a_prior_that_has_not_seen_it_or_from_the_profiles(
+    material, tmp_path, familiar
+):
     asked = []
 
     class Spy(VAE):
@@ -151,11 +154,11 @@ def test_palette_learns_each_example_from_the_prior_that_has_not_seen_it(materia
     priors = [Spy(CHANNELS, VAE_LATENT_CHANNELS) for _ in range(2)]
     for number, prior in enumerate(priors):
         prior.number = number
-    settings = changed(batch=4)
+    settings = PaletteSettings(**changed(batch=4).model_dump(), familiar_share=familiar)
     train_palette(small_vae(), priors, material, settings, tmp_path, CHANNELS)
 
     examples = Examples(material.training, None, SETTINGS.seed)
-    expected = [fold for step in range(4) for fold in examples.batch(step, 4).fold.tolist()]
+    expected = [fold for step in range(4) for fold in examples.batch(step, 4).fold.tolist() if not familiar]
     assert sum(count for number, count in asked if number == 0) == expected.count(0)
     assert sum(count for number, count in asked if number == 1) == expected.count(1)
 
