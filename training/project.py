@@ -17,6 +17,7 @@ import torch
 from nanodrr.camera import make_k_inv
 from nanodrr.data import Subject
 from nanodrr.drr import render
+from nibabel.filebasedimages import ImageFileError
 from rich.progress import track
 
 from config.errors import ConfigError
@@ -60,7 +61,7 @@ def load_volume(path: Path, *, reduction: int = 2, mirror_slices: int = 48) -> S
         hounsfield = np.asarray(image.dataobj, dtype=np.float32)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: not found") from error
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
         raise ConfigError(f"{path}: not a readable NIfTI file") from error
     if hounsfield.ndim != 3 or min(hounsfield.shape) < 2 * reduction:
         raise ConfigError(f"{path}: holds {'x'.join(map(str, hounsfield.shape))} values, which are no CT volume")

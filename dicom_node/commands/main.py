@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from config.errors import FullfieldError
-from dicom_node.commands import jobs, routes, train
+from dicom_node.commands import dataset, jobs, routes, train
 from dicom_node.commands.audit import audit
 from dicom_node.commands.demo import demo
 from dicom_node.commands.doctor import doctor
@@ -62,6 +62,7 @@ app.command()(worker)
 app.command()(reconstruct)
 app.command()(evaluate)
 app.add_typer(train.app, name="train")
+app.add_typer(dataset.app, name="dataset")
 app.command()(import_checkpoint)
 app.command()(demo)
 app.command()(send)
