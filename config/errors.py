@@ -25,6 +25,10 @@ class UnsupportedImage(Declined):
     """The pixel data cannot be decoded, contradict the header, or are of a kind not reconstructed."""
 
 
+class UnfamiliarImage(Declined):
+    """The picture is unlike those that the networks know: what they made of it would mean nothing."""
+
+
 class NoAperture(Declined):
     """No collimated aperture was found, or it leaves nothing to reconstruct."""
 

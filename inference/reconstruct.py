@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from config.errors import ConfigError
 from inference.composite import compose
 from inference.evidence import NEVER, Evidence, gather
+from inference.familiarity import traits
 from inference.find_aperture import find_in_frames
 from inference.grain import grain
 from inference.network import FRAME_SIDE
@@ -33,11 +34,13 @@ _BATCH = {"cpu": 4, "cuda": 32}
 class Field:
     """The networks' full field for some frames, at their grid.
 
-    grey: (n, 256, 256) float32 in [-1, 1]; deviation: the same shape, the standard deviation of `grey`.
+    grey: (n, 256, 256) float32 in [-1, 1]; half_width: the same shape, of the 90 % interval around the best estimate.
+    strangeness: (n,) float32, above 1 for frames unlike those that the networks know.
     """
 
     grey: NDArray[np.float32]
-    deviation: NDArray[np.float32]
+    half_width: NDArray[np.float32]
+    strangeness: NDArray[np.float32]
 
 
 class Reconstructor:
@@ -72,11 +75,13 @@ class Reconstructor:
         stored = np.empty_like(cine.stored)
         uncertainty = np.zeros(cine.stored.shape, np.float32)
         elsewhen = np.zeros(cine.stored.shape, bool)
+        strangeness = np.zeros(len(cine.stored), np.float32)
         signal = ResidualSignal()
         for evidence in self._evidence(cine, apertures):
             field = self.generate(evidence, mode=mode, seed=seed)
             signal.add(evidence, field.grey)
-            grey, deviation = (_to_size(part, stored.shape[1:]) for part in (field.grey, field.deviation))
+            strangeness[evidence.first : evidence.first + len(field.strangeness)] = field.strangeness
+            grey, half_width = (_to_size(part, stored.shape[1:]) for part in (field.grey, field.half_width))
             for offset, seen_in in enumerate(evidence.seen_in):
                 index = evidence.first + offset
                 if mode == "sample":
@@ -85,7 +90,7 @@ class Reconstructor:
                 elsewhen[index] = seen_in != NEVER
                 stored[index] = compose(cine.stored[index], grey[offset], apertures[index], cine.mapping)
                 stored[index, elsewhen[index]] = _seen(cine.stored, seen_in)
-                uncertainty[index] = np.where(apertures[index] | elsewhen[index], 0, deviation[offset].clip(0))
+                uncertainty[index] = np.where(apertures[index] | elsewhen[index], 0, half_width[offset].clip(0))
             if progress is not None:
                 progress((evidence.first + len(evidence.pictures)) / len(stored))
         return Reconstruction(
@@ -93,6 +98,7 @@ class Reconstructor:
             aperture=apertures,
             elsewhen=elsewhen,
             uncertainty=uncertainty,
+            strangeness=float(np.median(strangeness)),
             provenance=self._provenance(mode, seed, aperture_source, signal),
         )
 
@@ -124,9 +130,11 @@ class Reconstructor:
             else:
                 noise = torch.randn(1, 1, FRAME_SIDE, FRAME_SIDE, generator=torch.Generator().manual_seed(seed))
                 residual = sample(denoiser, noise.to(self.device).expand_as(hidden), hidden, SAMPLE_STEPS)
+        known = self.weights.calibration
         return Field(
             grey=_to_memory(prior.mean + RESIDUAL_SCALE * residual).clip(-1, 1),
-            deviation=_to_memory((0.5 * prior.log_variance).exp()),
+            half_width=known.half_width(_to_memory((0.5 * prior.log_variance).exp()), evidence.apertures),
+            strangeness=known.strangeness(traits(prior.features, evidence.pictures, evidence.apertures)),
         )
 
     def _evidence(self, cine: Cine, apertures: NDArray[np.bool_]) -> Iterator[Evidence]:

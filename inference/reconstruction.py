@@ -45,14 +45,17 @@ class Reconstruction:
     aperture: (n, h, w) bool, True = measured.
     elsewhen: (n, h, w) bool, True = measured at another time: hidden in this frame, and taken over from another one of
         the same still view that saw it through its aperture.
-    uncertainty: (n, h, w) float32 >= 0, the standard deviation of the generated grey level in units of the
-        frame's [-1, 1]; 0 inside the aperture.
+    uncertainty: (n, h, w) float32 >= 0, half the width of the 90 % interval around the best estimate of the grey level,
+        in units of the frame's [-1, 1]; 0 where measured. See inference/intervals.py.
+    strangeness: how unlike the pictures that the networks know the frames are, median over the frames: 0 for one that
+        they know, above 1 for a stranger, which nobody should reconstruct. See inference/familiarity.py.
     """
 
     stored: NDArray[np.integer]
     aperture: NDArray[np.bool_]
     elsewhen: NDArray[np.bool_]
     uncertainty: NDArray[np.float32]
+    strangeness: float = 0.0
     provenance: Provenance
 
     @property

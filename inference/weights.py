@@ -1,8 +1,8 @@
 """The weights: where they lie, what they claim to be, and whether that is true.
 
-A profile is a folder under `inference/models` with `aperture.safetensors`, `vae.safetensors`, `palette.safetensors`
-and `model.json`, which names version and SHA-256 of each file. A result carries the digest over all of them, see
-`Weights.digest`.
+A profile is a folder under `inference/models` with `aperture.safetensors`, `vae.safetensors`, `palette.safetensors`,
+`calibration.safetensors` (what is known of the networks) and `model.json`, which names version and SHA-256 of each
+file. A result carries the digest over all of them, see `Weights.digest`.
 """
 
 import hashlib
@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from config.errors import WeightsError
+from inference.calibration import Calibration, read_calibration
+from inference.familiarity import count_traits
 from inference.find_aperture import ApertureFinder
 from inference.palette import Palette
 from inference.vae import VAE
@@ -27,7 +29,10 @@ PALETTE_CHANNELS = (64, 96, 160, 256)
 
 #: The profiles that the package ships.
 MODELS = Path(__file__).parent / "models"
-_FILES = ("aperture.safetensors", "vae.safetensors", "palette.safetensors")
+_CALIBRATION = "calibration.safetensors"
+_FILES = ("aperture.safetensors", "vae.safetensors", "palette.safetensors", _CALIBRATION)
+#: Layout of a profile's files; a later one is not understood.
+_FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,7 @@ class Weights:
     finder: ApertureFinder
     vae: VAE
     palette: Palette
+    calibration: Calibration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +64,10 @@ def load_weights(profile: str, models: Path = MODELS) -> Weights:
     finder = ApertureFinder(FINDER_CHANNELS)
     vae = VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS)
     palette = Palette(PALETTE_CHANNELS)
-    for network, name in zip((finder, vae, palette), _FILES, strict=True):
+    for name in _FILES:
         if sha256_of(folder / name) != card.sha256.get(name):
             raise WeightsError(f"weights {profile}/{name} do not match the digest in model.json; install them again")
+    for network, name in zip((finder, vae, palette), _FILES, strict=False):
         read_weights(network, folder / name)
     return Weights(
         profile=profile,
@@ -69,6 +76,7 @@ def load_weights(profile: str, models: Path = MODELS) -> Weights:
         finder=finder.eval(),
         vae=vae.eval(),
         palette=palette.eval(),
+        calibration=read_calibration(folder / _CALIBRATION, count_traits(VAE_CHANNELS)),
     )
 
 
@@ -103,6 +111,7 @@ def write_weights(network: nn.Module, path: Path) -> None:
 def write_card(folder: Path, version: str, training: dict[str, object]) -> None:
     """Write `model.json` beside a profile's weights: version, digests, and how they were trained."""
     card = {
+        "format": _FORMAT,
         "version": version,
         "sha256": {name: sha256_of(folder / name) for name in _FILES},
         "training": training,
@@ -122,10 +131,12 @@ def sha256_of(path: Path) -> str:
 def _card(folder: Path) -> _Card:
     try:
         card = json.loads((folder / "model.json").read_text())
+        if card.get("format", _FORMAT) > _FORMAT:
+            raise WeightsError(f"weights of profile {folder.name} are of a later Fullfield; install that")
         return _Card(version=str(card["version"]), sha256=dict(card["sha256"]))
     except OSError as error:
         raise WeightsError(f"weights of profile {folder.name} are not installed: model.json is missing") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"weights of profile {folder.name}: model.json is damaged; install them again") from error
 
 

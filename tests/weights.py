@@ -21,6 +21,8 @@ def write_untrained_profile(models: Path, profile: str = PROFILE) -> Path:
     import torch
 
     from inference import weights
+    from inference.calibration import uncalibrated, write_calibration
+    from inference.familiarity import count_traits
     from inference.find_aperture import ApertureFinder
     from inference.palette import Palette
     from inference.vae import VAE
@@ -32,6 +34,8 @@ def write_untrained_profile(models: Path, profile: str = PROFILE) -> Path:
     vae = VAE(weights.VAE_CHANNELS, weights.VAE_LATENT_CHANNELS)
     weights.write_weights(vae, folder / "vae.safetensors")
     weights.write_weights(Palette(weights.PALETTE_CHANNELS), folder / "palette.safetensors")
+    width = count_traits(weights.VAE_CHANNELS)
+    write_calibration(uncalibrated(width), folder / "calibration.safetensors")
     weights.write_card(folder, "0.0", {"examples": 0})
     return folder
 

@@ -8,8 +8,6 @@ from torch import Tensor
 Picture = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-#: Half-width of the central 90 % of a normal distribution, in standard deviations.
-NINETY_PERCENT = 1.6449
 _WINDOW, _SIGMA, _C1, _C2 = 11, 1.5, 0.01**2, 0.03**2
 
 

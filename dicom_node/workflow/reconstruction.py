@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from config.errors import UnsupportedImage
+from config.errors import UnfamiliarImage, UnsupportedImage
 from config.mark import Mark
 from dicom_node.objects.secondary_capture import check_identity, secondary_captures
 from dicom_node.workflow.routing import facts
@@ -52,7 +52,7 @@ def results_of(
 
     seed: of the noise of the `sample` mode; if not given, derived from the image's UID.
     progress: told the share of the frames done, in (0, 1].
-    Raises UnsupportedImage or NoAperture, with a sentence for people, for what is not reconstructed.
+    Raises UnsupportedImage, NoAperture or UnfamiliarImage, with a sentence for people, for what is not reconstructed.
     """
     barred = facts(source, "", "").barred
     if barred is not None:
@@ -64,6 +64,8 @@ def results_of(
     reconstruction = reconstructor.reconstruct(
         cine, apertures, aperture_source, mode=mode, seed=seed, progress=progress
     )
+    if reconstruction.strangeness > 1:
+        raise UnfamiliarImage("The image is unlike those that the model was trained on; it is not reconstructed.")
     return secondary_captures(source, reconstruction, route=route, mark=mark)
 
 

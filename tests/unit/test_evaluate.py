@@ -1,6 +1,7 @@
 """What `fullfield evaluate` computes, on a reconstructor that knows the answer, or that knows nothing."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,11 +21,12 @@ def pairs(tmp_path_factory):
 
 
 class Known:
-    """Gives the pictures that it was told for the collimated ones, with the same deviation everywhere."""
+    """Gives the pictures that it was told for the collimated ones, grey for others, and one half-width everywhere."""
 
-    def __init__(self, pairs, answer, deviation, aperture=APERTURE):
+    def __init__(self, pairs, answer, half_width, aperture=APERTURE, strangeness=0.0):
         self._answers = {stored(pair.collimated).tobytes(): answer(stored(pair.full)) for pair in pairs}
-        self._deviation = deviation
+        self._half_width = half_width
+        self._strangeness = strangeness
         self._aperture = aperture
 
     def find_apertures(self, frames):
@@ -46,10 +48,11 @@ class Known:
             residual_signal=0.0,
         )
         return Reconstruction(
-            stored=np.where(apertures, cine.stored, self._answers[cine.stored.tobytes()]),
+            stored=np.where(apertures, cine.stored, self._answers.get(cine.stored.tobytes(), 128)).astype(np.uint8),
             aperture=apertures,
             elsewhen=np.zeros_like(apertures),
-            uncertainty=np.where(apertures, 0, self._deviation).astype(np.float32),
+            uncertainty=np.where(apertures, 0, self._half_width).astype(np.float32),
+            strangeness=self._strangeness,
             provenance=made,
         )
 
@@ -58,13 +61,13 @@ def stored(path):
     return np.round((read_picture(path) + 1) * 127.5).astype(np.uint8)
 
 
-def perfect(pairs, deviation=0.01):
-    return Known(pairs, lambda full: full, deviation)
+def perfect(pairs, half_width=0.01):
+    return Known(pairs, lambda full: full, half_width)
 
 
-def blank(pairs, deviation=0.01, **kind):
+def blank(pairs, half_width=0.01, **kind):
     """Says grey 0 everywhere."""
-    return Known(pairs, lambda full: np.full_like(full, 128), deviation, **kind)
+    return Known(pairs, lambda full: np.full_like(full, 128), half_width, **kind)
 
 
 def test_the_keys_are_those_of_the_contract(pairs):
@@ -80,6 +83,11 @@ def test_the_keys_are_those_of_the_contract(pairs):
         "spectrum",
         "coverage90",
         "interval_width90",
+        "coverage90_by_distance",
+        "interval_width90_by_distance",
+        "sample_over_mean_mse",
+        "residual",
+        "declined",
         "per_image",
     }
     assert figures["count"] == 3
@@ -114,7 +122,7 @@ def test_a_perfect_reconstructor_scores_0_and_1(pairs):
         assert figures["generated"][mode] == pytest.approx({"mse": 0, "ssim": 1, "psnr": 126}, abs=1e-1)
         assert figures["spectrum"][mode] == pytest.approx(0, abs=1e-6)
     assert figures["coverage90"] == 1
-    assert figures["interval_width90"] == pytest.approx(2 * 1.6449 * 0.01, rel=0.01)
+    assert figures["interval_width90"] == pytest.approx(2 * 0.01, rel=0.01)
 
 
 def test_a_blank_field_scores_what_the_pictures_themselves_are_away_from_it(pairs):
@@ -133,19 +141,55 @@ def test_a_blank_field_scores_what_the_pictures_themselves_are_away_from_it(pair
     assert figures["coverage90"] < 0.1
 
 
-@pytest.mark.parametrize(("deviation", "covered", "width"), [(0.0, 0.0, 0.0), (10.0, 1.0, 2.0)])
-def test_intervals_are_no_wider_than_grey_is(pairs, deviation, covered, width):
-    figures = evaluate(pairs, blank(pairs, deviation))
+@pytest.mark.parametrize(("half_width", "covered", "width"), [(0.0, 0.0, 0.0), (10.0, 1.0, 2.0)])
+def test_intervals_are_no_wider_than_grey_is(pairs, half_width, covered, width):
+    figures = evaluate(pairs, blank(pairs, half_width))
 
     assert figures["coverage90"] == pytest.approx(covered, abs=0.02)
     assert figures["interval_width90"] == pytest.approx(width)
 
 
-def test_intervals_of_the_true_deviation_cover_nine_in_ten(pairs):
+def test_intervals_of_the_true_width_cover_nine_in_ten_near_and_far(pairs):
     noise = np.random.default_rng(0)
-    noisy = Known(pairs, lambda full: np.round(full + noise.normal(0, 12, full.shape)).clip(0, 255), 12 / 127.5)
+    half_width = 1.6449 * 12 / 127.5
+    noisy = Known(pairs, lambda full: np.round(full + noise.normal(0, 12, full.shape)).clip(0, 255), half_width)
 
-    assert evaluate(pairs, noisy)["coverage90"] == pytest.approx(0.9, abs=0.01)
+    figures = evaluate(pairs, noisy)
+
+    assert figures["coverage90"] == pytest.approx(0.9, abs=0.01)
+    near = figures["coverage90_by_distance"][:3]  # farther than that there are hardly any pixels
+    assert near == pytest.approx([0.9] * 3, abs=0.02)
+    assert figures["interval_width90_by_distance"][:3] == pytest.approx([2 * half_width] * 3, rel=0.05)
+
+
+def test_a_quarter_without_pixels_has_no_figure(pairs):
+    wide = replace(pairs[0], aperture=(0.1, 0.1, 0.9, 0.9))
+
+    figures = evaluate([wide], perfect([wide]))
+
+    for name in ("coverage90_by_distance", "interval_width90_by_distance"):
+        assert figures[name][0] is not None and figures[name][1:] == [None] * 3
+
+
+def test_what_only_the_faint_picture_tells_is_told(pairs):
+    one = read_picture(pairs[0].full)
+    hidden = ~aperture_mask(APERTURE, one.shape)
+
+    seeing = evaluate(pairs[:1], perfect(pairs))["residual"]
+    blind = evaluate(pairs[:1], blank(pairs))["residual"]
+
+    without = float(np.square(one - (128 / 127.5 - 1))[hidden].mean())
+    assert seeing == {"generated_mse_without": pytest.approx(without, rel=1e-4), "explained": pytest.approx(1)}
+    assert blind == {"generated_mse_without": pytest.approx(without, rel=1e-4), "explained": pytest.approx(0)}
+
+
+def test_a_draw_is_told_by_its_error_over_the_means(pairs):
+    assert evaluate(pairs, blank(pairs))["sample_over_mean_mse"] == pytest.approx(1)
+
+
+def test_pictures_that_the_product_would_decline_are_counted(pairs):
+    assert evaluate(pairs, blank(pairs, strangeness=1.0))["declined"] == 0
+    assert evaluate(pairs, blank(pairs, strangeness=1.1))["declined"] == 1
 
 
 def test_an_aperture_that_is_not_found_overlaps_with_nothing(pairs):

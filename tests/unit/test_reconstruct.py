@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from config.errors import ConfigError
 from inference.evidence import gather
+from inference.intervals import NORMAL_90
 from inference.palette import RESIDUAL_SCALE, condition
 from inference.pixels import read_cine
 from inference.precision import autocast
@@ -102,7 +103,8 @@ def test_the_best_estimate_is_the_prior_plus_the_residual_where_the_field_is_hid
         residual = reconstructor.weights.palette(nothing, torch.tensor([SIGMA_MAX]), seen) * (1 - open_pixels)
     grey = (prior.mean + RESIDUAL_SCALE * residual).clamp(-1, 1)[0].numpy()
     np.testing.assert_allclose(field.grey, grey, atol=1e-4)
-    np.testing.assert_allclose(field.deviation, torch.exp(prior.log_variance / 2)[0].numpy(), rtol=1e-3)
+    half_width = NORMAL_90 * torch.exp(prior.log_variance / 2)[0].numpy()
+    np.testing.assert_allclose(field.half_width, half_width, rtol=1e-3)
 
 
 def test_what_another_frame_saw_of_a_still_view_is_taken_from_there_and_told(reconstructor):
