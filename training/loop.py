@@ -158,6 +158,7 @@ def train(task: Task, material: Material, settings: TrainingSettings, out: Path,
                 if error < best:
                     best = error
                     write_weights(network, out / f"{name}.safetensors")
+                    progress.update(bar, note=f"loss {running:.4f}, best {best:.5f}")
                 board.pictures(step + 1, task.show, network, shown)
             history.append(row | {"seconds": time.monotonic() - started})
             board.scalars(history[-1] | {"learning_rate": rate})

@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from config.errors import ConfigError, FullfieldError
 from inference.vae import VAE
 from inference.weights import VAE_LATENT_CHANNELS, read_weights, sha256_of
 from tests.pairs import write_pairs
-from training import loop
+from training import loop, provenance
 from training.examples import Examples
 from training.loop import Material, train
 from training.pairs import aperture_mask, read_pairs, read_picture
@@ -411,3 +412,8 @@ def test_a_profile_is_not_sealed_before_all_its_networks_are_trained(material, t
     teach_vae(material, tmp_path)
     with pytest.raises(ConfigError, match="fullfield train aperture"):
         seal(tmp_path, "1.0", material.training, None)
+
+
+def test_code_that_is_no_checkout_is_named_by_its_version(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "_ROOT", tmp_path)
+    assert commit() == version("fullfield")
