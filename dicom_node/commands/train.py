@@ -209,19 +209,19 @@ def calibrate(
     config: Config = None,
     version: Version = "1.0",
 ) -> None:
-    """Calibrate intervals and declines on the validation pairs, then seal the trained networks as a profile.
+    """Calibrate intervals and declines, then seal the trained networks as a profile.
 
     Example: fullfield train calibrate --data pairs --projections views.npy -o runs/first --version 2.0
     """
+    from training.calibrate import calibrate as calibrate_profile
     from training.seal import RUNS, require_runs, seal
     from training.settings import load_training_file
 
     require_runs(out, RUNS)
-    from training.calibrate import calibrate as calibrate_profile
-
     material = _material(load_training_file(config), data, projections)
-    calibrate_profile(out, material.validation, material.projections)
-    seal(out, version, [*material.training, *material.validation], material.projections)
+    pairs = [*material.training, *material.validation]
+    calibrate_profile(out, pairs, material.projections)
+    seal(out, version, pairs, material.projections)
     _say(f"profile {version} in {out}")
 
 

@@ -160,10 +160,14 @@ def test_a_mistake_in_the_data_is_one_line(fullfield, data, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
-def test_a_pair_that_cannot_be_used_is_one_line(fullfield, data, tmp_path, command):
+def test_a_pair_that_cannot_be_used_is_one_line(fullfield, data, models, tmp_path, command):
+    words = {
+        "train": ("train", "vae", "-o", tmp_path / "run", *ONE_STEP, "--data"),
+        "evaluate": ("evaluate", "--models", models),
+    }
+
     def complaint():
-        words = ("train", "vae", "-o", tmp_path / "run", *ONE_STEP, "--data") if command == "train" else ("evaluate",)
-        status, out, err = fullfield(*words, data)
+        status, out, err = fullfield(*words[command], data)
         # Scoring has begun to show its progress by then.
         *progress, line = err.splitlines()
         assert (status, out) == (1, "") and all(shown.startswith("Evaluating") for shown in progress)
