@@ -1,6 +1,6 @@
 """What a profile knows of itself: how far off its estimates are, and which pictures it knows."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from config.errors import WeightsError
-from inference.familiarity import distances
+from inference.familiarity import Familiarity
 from inference.intervals import NORMAL_90, QUARTER_MIDDLES, half_width
 
 Floats = NDArray[np.float32]
@@ -17,82 +17,72 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Statistics of held-out pictures, see training/calibrate.py; all float32."""
+    """What training/calibrate.py found out about trained networks."""
 
-    #: (4,) half-width of a 90 % interval in the VAE's standard deviations, by distance from the aperture.
+    #: (4,) half-width of a 90 % interval in the VAE's standard deviations, by quarter of the distance.
     factors: Floats
-    #: (d,) mean of the traits of known pictures, and their spread.
-    centre: Floats
-    spread: Floats
-    #: (d, k) from traits to whitened ones.
-    axes: Floats
-    #: (m, k) whitened traits of known pictures.
-    known: Floats
-    #: (1,) distance from the known pictures beyond which one is a stranger.
-    limit: Floats
+    familiarity: Familiarity
 
     def half_width(self, deviation: Floats, aperture: NDArray[np.bool_]) -> Floats:
         """Half-width of the 90 % interval around the best estimate, see `inference.intervals.half_width`."""
         return half_width(deviation, aperture, self.factors)
 
     def strangeness(self, traits: Floats) -> Floats:
-        """How strange pictures are by their traits, (n, d) to (n,): 0 for a known one, a stranger above 1."""
-        return distances(self.whitened(traits), self.known) / self.limit
-
-    def whitened(self, traits: Floats) -> Floats:
-        """Traits as they are compared, (n, d) to (n, k)."""
-        return np.asarray((traits - self.centre) / self.spread @ self.axes, dtype=np.float32)
+        """How strange pictures are by their traits, see `Familiarity.strangeness`."""
+        return self.familiarity.strangeness(traits)
 
 
-def uncalibrated(width: int) -> Calibration:
+def uncalibrated(traits: int) -> Calibration:
     """What is known of networks that nobody has calibrated: normal intervals, and no stranger.
 
-    width: number of a picture's traits.
+    traits: number of a picture's traits.
     """
     return Calibration(
         factors=np.full(len(QUARTER_MIDDLES), NORMAL_90, np.float32),
-        centre=np.zeros(width, np.float32),
-        spread=np.ones(width, np.float32),
-        axes=np.zeros((width, 1), np.float32),
-        known=np.zeros((1, 1), np.float32),
-        limit=np.ones(1, np.float32),
+        familiarity=Familiarity(
+            centre=np.zeros(traits, np.float32),
+            spread=np.ones(traits, np.float32),
+            layer=np.zeros((traits, 1), np.float32),
+            offset=np.zeros(1, np.float32),
+            odds=np.zeros(1, np.float32),
+            limit=np.full(1, 20, np.float32),
+        ),
     )
 
 
 def write_calibration(calibration: Calibration, path: Path) -> None:
     """Write what a profile knows of itself beside its networks."""
-    save_file({name: np.ascontiguousarray(array) for name, array in vars(calibration).items()}, path)
+    arrays = {"factors": calibration.factors, **vars(calibration.familiarity)}
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
 
-def read_calibration(path: Path, width: int) -> Calibration:
-    """Read it; names, shapes and finiteness are checked. Raises WeightsError.
+def read_calibration(path: Path, traits: int) -> Calibration:
+    """Read it; names, shapes and numbers are checked. Raises WeightsError.
 
-    width: number of a picture's traits, which follows from the networks.
+    traits: number of a picture's traits, which follows from the networks.
     """
     name = f"weights {path.parent.name}/{path.name}"
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{name} are missing or damaged; install them again") from error
-    if set(state) != {field.name for field in fields(Calibration)} or not _fits(state, width):
+    width = state["layer"].shape[-1:] if "layer" in state else ()
+    shapes = {
+        "factors": (len(QUARTER_MIDDLES),),
+        "centre": (traits,),
+        "spread": (traits,),
+        "layer": (traits, *width),
+        "offset": width,
+        "odds": width,
+        "limit": (1,),
+    }
+    if {key: (array.shape, array.dtype) for key, array in state.items()} != {
+        key: (shape, np.dtype(np.float32)) for key, shape in shapes.items()
+    }:
         raise WeightsError(f"{name} belong to another network")
     if not all(np.isfinite(array).all() for array in state.values()):
         raise WeightsError(f"{name} hold numbers that are not finite")
-    if min(float(state[positive].min()) for positive in ("factors", "spread", "limit")) <= 0:
+    factors = state.pop("factors")
+    if factors.min() <= 0 or state["spread"].min() <= 0:
         raise WeightsError(f"{name} hold a width that is not above zero")
-    return Calibration(**state)
-
-
-def _fits(state: dict[str, Floats], width: int) -> bool:
-    if state["axes"].ndim != 2 or state["known"].ndim != 2 or not state["known"].size:
-        return False
-    shapes = {
-        "factors": (len(QUARTER_MIDDLES),),
-        "centre": (width,),
-        "spread": (width,),
-        "axes": (width, state["known"].shape[1]),
-        "limit": (1,),
-    }
-    return all(state[key].shape == shape for key, shape in shapes.items()) and all(
-        array.dtype == np.float32 for array in state.values()
-    )
+    return Calibration(factors=factors, familiarity=Familiarity(**state))

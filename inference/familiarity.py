@@ -1,10 +1,12 @@
 """Is a picture like those that the networks know? Rather nothing than nonsense.
 
 The VAE's encoder has read the picture anyway: the mean and spread of its features in the aperture and behind the
-blades, with a few plain statistics of the grey levels, are the picture's traits.
+blades, with a few plain statistics of the grey levels, are the picture's traits. A small network on them tells known
+pictures from strangers (docs/decisions/0019-strangers-are-told-by-the-priors-features.md).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,8 +16,10 @@ from torch.nn import functional as F
 
 Floats = NDArray[np.float32]
 
-#: Known pictures, nearest first, whose distances are averaged.
-_NEIGHBOURS = 5
+#: Traits farther from the known pictures' mean than this, in their spreads, count as so far.
+_FAR = 8.0
+#: Odds are told up to this.
+_MOST = 1e6
 #: Ranks of the grey levels that are looked at, in the aperture and behind the blades.
 _RANKS = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 
@@ -44,11 +48,29 @@ def count_traits(channels: Sequence[int]) -> int:
     return 4 * sum(channels) + 2 * (len(_RANKS) + 2)
 
 
-def distances(whitened: Floats, known: Floats) -> Floats:
-    """How far each picture lies from the nearest known ones, (n, k) and (m, k) to (n,)."""
-    apart = np.square(whitened).sum(1)[:, None] + np.square(known).sum(1) - 2 * whitened @ known.T
-    nearest = np.sort(np.sqrt(apart.clip(0)), axis=1)[:, :_NEIGHBOURS]
-    return np.asarray(nearest.mean(axis=1), dtype=np.float32)
+@dataclass(frozen=True, kw_only=True)
+class Familiarity:
+    """A network of one hidden layer that tells strangers by their traits; all arrays float32."""
+
+    #: (d,) mean and spread of the traits of known pictures.
+    centre: Floats
+    spread: Floats
+    #: (d, k) and (k,): the hidden layer.
+    layer: Floats
+    offset: Floats
+    #: (k,) and (1,): from it to the logarithm of the odds that a picture is a stranger, over those that are borne.
+    odds: Floats
+    limit: Floats
+
+    def strangeness(self, traits: Floats) -> Floats:
+        """The odds that pictures are strangers over those that are borne, (n, d) to (n,): above 1 it is declined."""
+        hidden = np.maximum(self.standard(traits) @ self.layer + self.offset, 0)
+        logarithm = hidden @ self.odds - self.limit
+        return np.asarray(np.exp(np.minimum(logarithm, np.log(_MOST))), dtype=np.float32)
+
+    def standard(self, traits: Floats) -> Floats:
+        """Traits from their means, in their spreads."""
+        return np.asarray(((traits - self.centre) / self.spread).clip(-_FAR, _FAR), dtype=np.float32)
 
 
 def _plain(picture: Floats, measured: NDArray[np.bool_]) -> Floats:
