@@ -237,8 +237,12 @@ def learn_familiarity(
     )
     logarithm = np.log(network.strangeness(kept_out).clip(1e-30))
     real = np.array([one.real for one in held_out])
-    limit = max(float(np.quantile(logarithm[world], 1 - _DECLINED)) for world in (real, ~real) if world.any())
-    return replace(network, limit=network.limit + np.float32(limit))
+    return replace(network, limit=network.limit + np.float32(limit_of(logarithm, real)))
+
+
+def limit_of(strangeness: Floats, real: Mask) -> float:
+    """The strangeness beyond which 1 % of the real pictures at most, and of the simulated ones, are declined; (n,)."""
+    return max(float(np.quantile(strangeness[world], 1 - _DECLINED)) for world in (real, ~real) if world.any())
 
 
 def traits_of(reconstructor: Reconstructor, pictures: Floats, apertures: Mask, frames: Floats) -> Floats:
