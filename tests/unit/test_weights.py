@@ -3,13 +3,15 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from config.errors import WeightsError
+from inference.familiarity import count_traits
 from inference.vae import VAE
-from inference.weights import digest_of, load_weights, read_weights, write_card, write_weights
+from inference.weights import VAE_CHANNELS, digest_of, load_weights, read_weights, write_card, write_weights
 from tests.weights import PROFILE
 
 CHANNELS = (16, 16, 32, 32)
@@ -138,13 +140,76 @@ def test_weights_of_another_network(copied):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_numbers_that_are_not_finite(copied, value):
-    path = copied / PROFILE / "palette.safetensors"
+@pytest.mark.parametrize("name", ["palette", "calibration"])
+def test_numbers_that_are_not_finite(copied, name, value):
+    path = copied / PROFILE / f"{name}.safetensors"
     state = load_file(path)
-    next(iter(state.values())).view(-1)[3] = value
+    next(tensor for tensor in state.values() if tensor.numel() > 3).view(-1)[3] = value
     save_file(state, path)
 
-    assert sealed(copied, path) == f"weights {PROFILE}/palette.safetensors hold numbers that are not finite"
+    assert sealed(copied, path) == f"weights {PROFILE}/{name}.safetensors hold numbers that are not finite"
+
+
+def test_a_file_that_is_cut_off(copied):
+    for path in each_network(copied):
+        kept = path.read_bytes()
+        path.write_bytes(kept[: len(kept) // 2])
+        assert sealed(copied, path) == f"weights {PROFILE}/{path.name} are missing or damaged; install them again"
+        path.write_bytes(kept)
+
+
+def without(state, name):
+    return {key: tensor for key, tensor in state.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: without(state, "factors"),
+        lambda state: without(state, "layer"),
+        lambda state: state | {"more": torch.zeros(1)},
+        lambda state: state | {"factors": torch.ones(5)},
+        lambda state: state | {"centre": torch.zeros(3)},
+        lambda state: state | {"odds": torch.zeros(7)},
+        lambda state: state | {"layer": torch.zeros(())},
+        lambda state: state | {"limit": torch.zeros(1, dtype=torch.float64)},
+    ],
+)
+def test_a_calibration_of_other_networks(copied, change):
+    path = copied / PROFILE / "calibration.safetensors"
+    save_file(change(load_file(path)), path)
+
+    assert sealed(copied, path) == f"weights {PROFILE}/calibration.safetensors belong to another network"
+
+
+@pytest.mark.parametrize("name", ["factors", "spread"])
+def test_a_calibration_whose_widths_are_none(copied, name):
+    path = copied / PROFILE / "calibration.safetensors"
+    state = load_file(path)
+    save_file(state | {name: torch.zeros_like(state[name])}, path)
+
+    assert sealed(copied, path) == f"weights {PROFILE}/calibration.safetensors hold a width that is not above zero"
+
+
+def test_a_profile_of_a_later_fullfield(copied):
+    spoil_card(copied, format=2)
+
+    assert mistake(copied) == f"weights of profile {PROFILE} are of a later Fullfield; install that"
+
+
+@pytest.mark.parametrize("value", ["2", None, [1]])
+def test_a_card_whose_format_is_no_number(copied, value):
+    spoil_card(copied, format=value)
+
+    assert mistake(copied) == f"weights of profile {PROFILE}: model.json is damaged; install them again"
+
+
+def test_an_untrained_profile_knows_no_stranger_and_takes_errors_to_be_normal(models):
+    known = load_weights(PROFILE, models).calibration
+    traits = np.random.default_rng(0).normal(0, 100, (5, count_traits(VAE_CHANNELS))).astype(np.float32)
+
+    assert (known.strangeness(traits) < 1e-6).all()
+    assert known.factors == pytest.approx(1.645, abs=0.001)
 
 
 def test_weights_come_back_as_written_but_for_half_precision(tmp_path):
