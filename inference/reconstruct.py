@@ -21,11 +21,11 @@ from inference.pixels import Cine
 from inference.precision import autocast
 from inference.reconstruction import ApertureSource, Mode, Provenance, Reconstruction
 from inference.residual_signal import ResidualSignal
-from inference.sampler import best_estimate, sample
+from inference.sampler import sample
 from inference.weights import Weights, load_weights
 
 #: Steps of one draw, a network evaluation each.
-SAMPLE_STEPS = 6
+SAMPLE_STEPS = 5
 #: Frames that go through the networks together.
 _BATCH = {"cpu": 4, "cuda": 32}
 
@@ -110,7 +110,9 @@ class Reconstructor:
     def generate(self, evidence: Evidence, *, mode: Mode, seed: int) -> Field:
         """The full field of some frames, without compositing.
 
-        In `sample` mode all frames share one noise picture, so that a draw does not flicker from frame to frame.
+        In `mean` mode that is the prior: Palette's own estimate of the mean is no better (docs/decisions/0020). In
+        `sample` mode Palette draws what the prior leaves open; all frames share one noise picture, so that a draw does
+        not flicker from frame to frame.
         """
         collimated, aperture, frames = (
             torch.from_numpy(part.astype(np.float32))[:, None].to(self.device)
@@ -119,20 +121,20 @@ class Reconstructor:
         hidden = 1 - aperture
         with autocast(self.device):
             prior = self.weights.vae(collimated, aperture, frames)
-            seen = condition(collimated, aperture, frames, prior.mean)
+            grey = prior.mean
+            if mode == "sample":
+                seen = condition(collimated, aperture, frames, prior.mean)
 
-            def denoiser(noisy: Tensor, sigma: Tensor) -> Tensor:
-                estimate: Tensor = self.weights.palette(noisy, sigma, seen)
-                return estimate
+                def denoiser(noisy: Tensor, sigma: Tensor) -> Tensor:
+                    estimate: Tensor = self.weights.palette(noisy, sigma, seen)
+                    return estimate
 
-            if mode == "mean":
-                residual = best_estimate(denoiser, hidden)
-            else:
                 noise = torch.randn(1, 1, FRAME_SIDE, FRAME_SIDE, generator=torch.Generator().manual_seed(seed))
                 residual = sample(denoiser, noise.to(self.device).expand_as(hidden), hidden, SAMPLE_STEPS)
+                grey = grey + RESIDUAL_SCALE * residual
         known = self.weights.calibration
         return Field(
-            grey=_to_memory(prior.mean + RESIDUAL_SCALE * residual).clip(-1, 1),
+            grey=_to_memory(grey).clip(-1, 1),
             half_width=known.half_width(_to_memory((0.5 * prior.log_variance).exp()), evidence.apertures),
             strangeness=known.strangeness(traits(prior.features, evidence.pictures, evidence.apertures)),
         )
@@ -157,7 +159,7 @@ class Reconstructor:
             digest=self.weights.digest,
             mode=mode,
             seed=seed,
-            steps=1 if mode == "mean" else SAMPLE_STEPS,
+            steps=0 if mode == "mean" else SAMPLE_STEPS,
             device=self.device,
             aperture_source=aperture_source,
             frames_behind=signal.frames_behind,

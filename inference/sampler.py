@@ -1,4 +1,4 @@
-"""From noise to one draw of the residual, or straight to its best estimate."""
+"""From noise to one draw of the residual."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -13,7 +13,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 SIGMA_MIN, SIGMA_MAX = 0.02, 40.0
 #: First and last noise level of a draw, and how they crowd towards the last (EDM, equation 5), chosen on the
 #: validation pairs for few steps: below the last, noise is fainter than the frames' own.
-DRAW_FROM, DRAW_TO, RHO = 20.0, 0.1, 4.0
+DRAW_FROM, DRAW_TO, RHO = 14.0, 0.1, 4.0
 
 
 def sigmas(steps: int) -> Tensor:
@@ -45,13 +45,3 @@ def sample(denoiser: Denoiser, noise: Tensor, hidden: Tensor, steps: int) -> Ten
         x = after / now * x + (1 - after / now) * ahead
         before, step_before = estimate, step
     return x
-
-
-def best_estimate(denoiser: Denoiser, hidden: Tensor) -> Tensor:
-    """The posterior mean of the residual by one network evaluation.
-
-    At the highest noise level the input tells nothing, so the optimal denoiser (EDM, equation 3 and appendix B.3)
-    is the mean of the residual given the condition.
-    """
-    x = torch.zeros_like(hidden)
-    return denoiser(x, torch.full((len(x),), SIGMA_MAX, device=x.device)) * hidden

@@ -16,7 +16,10 @@ APERTURE = (0.25, 0.375, 0.75, 0.625)
 
 
 def write_pairs(folder: Path, *, side: int = 128, train: int = 0, val: int = 0) -> Path:
-    """Write a data set with so many pairs in each split, the first two of the training in a fold each; inside the aperture both pictures of a pair are equal."""
+    """Write a data set with so many pairs in each split, the first two of the training in a fold each.
+
+    Inside the aperture both pictures of a pair are equal.
+    """
     rows = []
     for number in range(train + val):
         full, collimated = draw_pair(side, seed=number)

@@ -26,12 +26,11 @@ from inference.reconstruct import Reconstructor
 from inference.reconstruction import Mode
 from training.metrics import iou, log_spectrum, mse, psnr, ssim
 from training.pairs import Pair, aperture_mask, read_picture
+from training.perceptual import GenesisEncoder, lpips
 
 Picture = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-#: Why the LPIPS column is empty: its encoder's weights (Models Genesis) are not part of this project.
-LPIPS = None
 _BY_DISTANCE = ("coverage90_by_distance", "interval_width90_by_distance")
 
 
@@ -45,13 +44,18 @@ class _Output:
     seconds: float
 
 
-def evaluate(pairs: Sequence[Pair], reconstructor: Reconstructor, progress: Any = iter) -> dict[str, Any]:
-    """Reconstruct every pair in both modes and give the contract's figures; `progress` wraps the iteration."""
+def evaluate(
+    pairs: Sequence[Pair], reconstructor: Reconstructor, progress: Any = iter, genesis: GenesisEncoder | None = None
+) -> dict[str, Any]:
+    """Reconstruct every pair in both modes and give the contract's figures.
+
+    progress: wraps the iteration; genesis: the encoder of Models Genesis, for LPIPS, which is null without.
+    """
     modes: tuple[Mode, ...] = get_args(Mode)
     rows = []
     spectra: dict[str, list[NDArray[np.float64]]] = {name: [] for name in ("full", *modes)}
     for pair in progress(pairs):
-        row, pictures = _evaluate_pair(pair, reconstructor, modes)
+        row, pictures = _evaluate_pair(pair, reconstructor, modes, genesis)
         rows.append(row)
         for name, picture in pictures.items():
             spectra[name].append(log_spectrum(picture))
@@ -80,7 +84,7 @@ def evaluate(pairs: Sequence[Pair], reconstructor: Reconstructor, progress: Any 
 
 
 def _evaluate_pair(
-    pair: Pair, reconstructor: Reconstructor, modes: Sequence[Mode]
+    pair: Pair, reconstructor: Reconstructor, modes: Sequence[Mode], genesis: GenesisEncoder | None
 ) -> tuple[dict[str, Any], dict[str, Picture]]:
     """One pair's figures, and its pictures in the thesis protocol by mode (and `full`)."""
     full = read_picture(pair.full, FRAME_SIDE)
@@ -108,7 +112,11 @@ def _evaluate_pair(
         "seconds_per_frame": {mode: finding + outputs[mode].seconds for mode in modes},
         "aperture_iou": iou(found, aperture_mask(pair.aperture, stored.shape)),
         "thesis": {
-            mode: {"mse": mse(pictures[mode], full), "ssim": ssim(pictures[mode], full), "lpips": LPIPS}
+            mode: {
+                "mse": mse(pictures[mode], full),
+                "ssim": ssim(pictures[mode], full),
+                "lpips": lpips(genesis, pictures[mode], full) if genesis is not None else None,
+            }
             for mode in modes
         },
         "generated": {
@@ -166,12 +174,13 @@ def _reduce(picture: Picture) -> Picture:
     return np.asarray(image.resize((FRAME_SIDE, FRAME_SIDE), Image.Resampling.BILINEAR))
 
 
-def _thesis(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
-    figures: dict[str, Any] = {
+def _thesis(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
         name: {"mean": _mean(row[name] for row in rows), "std": float(np.std([row[name] for row in rows]))}
-        for name in ("mse", "ssim")
+        if rows[0][name] is not None
+        else None
+        for name in ("mse", "ssim", "lpips")
     }
-    return figures | {"lpips": LPIPS}
 
 
 def _in_quarters(values: NDArray[np.generic], quarter: NDArray[np.intp]) -> list[float | None]:

@@ -69,10 +69,18 @@ def command_line_page() -> str:
     return _joined("# Command line", _MADE, _COMMAND_LINE.strip(), *_commands(context))
 
 
+def model_page() -> str:
+    """The shipped weights: files, training and figures."""
+    from dicom_node.commands.model_reference import model_page
+
+    return model_page()
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "routes.md": routes_page,
     "cli.md": command_line_page,
+    "model.md": model_page,
 }
 
 

@@ -54,7 +54,7 @@ class Statement:
     #: Share of generated pixels in the whole cine, 0 to 1, and of those taken over from another frame.
     generated: float
     elsewhen: float
-    #: Mean over the generated pixels, in units of the frame's [-1, 1].
+    #: Half-width of the 90 % interval, mean over the generated pixels, in units of the frame's [-1, 1].
     uncertainty: float
     #: The mark that was asked for, and what of it was drawn.
     mark: Mark
@@ -101,7 +101,7 @@ class Statement:
             f"Aperture from {made.aperture_source}. "
             f"Of the generated detail {100 * made.residual_signal:.0f} % follows the faint picture behind the blades, "
             f"averaged over {made.frames_behind:.1f} frames. "
-            f"Mean uncertainty of generated grey {self.uncertainty:.4f} in [-1, 1]. "
+            f"Half-width of the best estimate's 90 % interval {self.uncertainty:.4f} in [-1, 1], on average. "
             f"Drawn on generated pixels: {self.drawn}."
         )
 

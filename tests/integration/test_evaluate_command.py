@@ -26,6 +26,7 @@ def test_json_is_all_that_standard_output_holds(evaluate, data):
     assert figures["count"] == 3
     assert figures["seconds_per_frame"]["sample"] > figures["seconds_per_frame"]["mean"] > 0
     assert figures["thesis"]["mean"]["lpips"] is None
+    assert figures["model"]["profile"] == "fullfield" and len(figures["model"]["digest"]) == 64
 
 
 def test_a_split_alone_can_be_scored(evaluate, data):

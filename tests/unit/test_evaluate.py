@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from config.errors import NoAperture
 from inference.reconstruction import Provenance, Reconstruction
 from tests.pairs import APERTURE, write_pairs
 from training.evaluate import evaluate
 from training.pairs import aperture_mask, read_pairs, read_picture
+from training.perceptual import GenesisEncoder
 
 SIDE = 256
 
@@ -105,6 +107,14 @@ def test_the_keys_are_those_of_the_contract(pairs):
         for mode in modes:
             assert set(row["thesis"][mode]) == {"mse", "ssim", "lpips"}
             assert set(row["generated"][mode]) == {"mse", "ssim", "psnr"}
+
+
+def test_with_the_encoder_of_models_genesis_lpips_is_told_too(pairs):
+    torch.manual_seed(0)
+    encoder = GenesisEncoder(width=4)
+    same, other = (evaluate(pairs, made(pairs), genesis=encoder)["thesis"]["mean"] for made in (perfect, blank))
+    assert 0 <= same["lpips"]["mean"] < other["lpips"]["mean"]
+    assert set(same["lpips"]) == {"mean", "std"}
 
 
 def test_the_figures_are_json_without_nan(pairs):

@@ -10,7 +10,7 @@ from training.gallery import draw_gallery
 
 @pytest.fixture
 def views(tmp_path):
-    y, x = np.mgrid[0:96, 0:96] / 96
+    _, x = np.mgrid[0:96, 0:96] / 96
     path = tmp_path / "views.npy"
     np.save(path, np.stack([3 + 0.05 * number + 0.3 * np.sin(9 * x) for number in range(20)]).astype(np.float16))
     return path

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from inference.sampler import DRAW_FROM, DRAW_TO, RHO, SIGMA_MAX, best_estimate, sample, sigmas
+from inference.sampler import DRAW_FROM, DRAW_TO, RHO, sample, sigmas
 
 MEAN, SPREAD = 0.7, 0.5
 
@@ -88,9 +88,8 @@ def test_known_pixels_stay_zero_all_the_way(noise):
         return gaussian(noisy, sigma)
 
     drawn = sample(denoiser, noise, hidden, 4)
-    best = best_estimate(denoiser, hidden)
 
-    for picture in [*seen, drawn, best]:
+    for picture in [*seen, drawn]:
         assert (picture[hidden == 0] == 0).all()
     assert (drawn[hidden == 1] != 0).all()
 
@@ -107,16 +106,3 @@ def test_a_draw_costs_an_evaluation_a_step(noise, steps):
 
     assert len(levels) == steps
     assert all(level.shape == (2,) and (level > 0).all() for level in levels)
-
-
-def test_the_best_estimate_is_the_mean_by_one_evaluation(noise):
-    calls = []
-
-    def denoiser(noisy, sigma):
-        calls.append(sigma.tolist())
-        return gaussian(noisy, sigma)
-
-    estimate = best_estimate(denoiser, torch.ones_like(noise))
-
-    assert calls == [[SIGMA_MAX, SIGMA_MAX]]
-    torch.testing.assert_close(estimate, torch.full_like(noise, MEAN), rtol=0.001, atol=0)

@@ -152,7 +152,7 @@ def test_the_header_says_that_pixels_are_generated_and_by_what():
     text = result.DerivationDescription
     for fact in ("75.0 %", "fullfield 1.0", "0123456789abcdef" * 4, "mode sample", "seed 11", "8 steps"):
         assert fact in text
-    for fact in ("Aperture from attributes", "uncertainty of generated grey 0.2500", "no room for the label"):
+    for fact in ("Aperture from attributes", "best estimate's 90 % interval 0.2500", "no room for the label"):
         assert fact in text
 
 
