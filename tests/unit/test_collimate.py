@@ -148,7 +148,9 @@ def test_beyond_its_outline_every_random_aperture_hides_and_deep_inside_it_hides
     open_field = aperture.mask((SIZE, SIZE))
     assert attenuation[~open_field].min() >= -np.log(0.02) - 1e-9
     assert attenuation[open_field].max() <= -np.log(0.01) * 2
-    assert (attenuation[ndimage.distance_transform_edt(open_field) > 6] == 0).all()
+    # A blade may end just outside the picture and reach into it with its penumbra.
+    inside = ndimage.distance_transform_edt(np.pad(open_field, 1))[1:-1, 1:-1]
+    assert (attenuation[inside > 6] == 0).all()
 
 
 def test_a_polygon_of_four_upright_blades_is_a_rectangle():
