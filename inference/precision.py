@@ -9,5 +9,6 @@ def autocast(device: str) -> torch.autocast:
     device: `cpu` or `cuda`. The networks' last layers always compute in single precision, so that smooth regions show
     no steps.
     """
-    fast = device == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    processor = torch.cpu.get_capabilities()
+    fast = device == "cuda" or bool(processor.get("avx512_bf16") or processor.get("amx_bf16"))
     return torch.autocast(device, dtype=torch.bfloat16, enabled=fast)

@@ -22,8 +22,8 @@ _MEASURED = """
 `fullfield evaluate DIR --split val --json` on {count} validation pairs, whose scenes no training saw; it printed
 [evaluation.json](../../inference/models/fullfield/evaluation.json). What the names mean is told in
 [evaluate.py](../../training/evaluate.py). Validation chose which step's weights were kept, and the intervals were
-calibrated on these scenes too; `python -m benchmarks.calibration` tells their coverage on scenes that calibration did not
-see ([decision 18](../decisions/0018-intervals-are-calibrated-on-held-out-scenes.md)).
+calibrated on these scenes too; `python -m benchmarks.calibration` tells their coverage on scenes that calibration did
+not see ([decision 18](../decisions/0018-intervals-are-calibrated-on-held-out-scenes.md)).
 """
 
 _OTHER_WEIGHTS = "**These figures are those of other weights.** Evaluate again."
