@@ -237,9 +237,11 @@ def test_what_is_no_dicom_file_is_told_before_anything_is_sent(tmp_path):
 
 def test_compressed_pixels_that_cannot_be_decoded_are_not_sent_to_a_peer_without_compression(tmp_path):
     path = cine(tmp_path, transfer_syntax=JPEG2000Lossless)
-    content = bytearray(path.read_bytes())
-    content[-2000:-8] = b"\xaa" * 1992
-    path.write_bytes(content)
+    # The marker segment SIZ, without which no picture can be made of a code stream (ISO/IEC 15444-1 A.5.1).
+    start_and_size = b"\xff\x4f\xff\x51"
+    content = path.read_bytes()
+    assert start_and_size in content
+    path.write_bytes(content.replace(start_and_size, b"\xff\x4f\xaa\xaa"))
     with storescp(tmp_path / "pacs") as peer, pytest.raises(PeerRefused, match="cannot be decompressed"):
         sent_to(peer, path)
 
