@@ -1,6 +1,6 @@
 """From a collimated cine to its full field: evidence of all frames, VAE prior, Palette refinement, composite."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from inference.evidence import NEVER, Evidence, gather
 from inference.familiarity import traits
 from inference.find_aperture import find_in_frames
 from inference.grain import grain
+from inference.memory import Placement
 from inference.network import FRAME_SIDE
 from inference.palette import RESIDUAL_SCALE, condition
 from inference.pixels import Cine
@@ -36,26 +37,31 @@ class Field:
 
     grey: (n, 256, 256) float32 in [-1, 1]; half_width: the same shape, of the 90 % interval around the best estimate.
     strangeness: (n,) float32, above 1 for frames unlike those that the networks know.
+    devices: where the networks ran, more than one where memory gave out on the way.
     """
 
     grey: NDArray[np.float32]
     half_width: NDArray[np.float32]
     strangeness: NDArray[np.float32]
+    devices: tuple[str, ...]
 
 
 class Reconstructor:
     """A profile's weights on a device, ready for any number of cines."""
 
     def __init__(self, weights: Weights, device: str) -> None:
-        self.device = device
         self.weights = weights
-        for network in (weights.finder, weights.vae, weights.palette):
-            network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._placement = Placement((weights.finder, weights.vae, weights.palette), device)
 
     @classmethod
     def load(cls, profile: str, device: str = "auto") -> "Reconstructor":
         """Load a profile onto `auto` (cuda where there is one), `cpu` or `cuda`. Raises WeightsError, ConfigError."""
         return cls(load_weights(profile), choose_device(device))
+
+    @property
+    def device(self) -> str:
+        """Where the networks are: the cpu from when the memory of the device that was chosen did not suffice."""
+        return self._placement.device
 
     def reconstruct(
         self,
@@ -77,8 +83,10 @@ class Reconstructor:
         elsewhen = np.zeros(cine.stored.shape, bool)
         strangeness = np.zeros(len(cine.stored), np.float32)
         signal = ResidualSignal()
+        devices: dict[str, None] = {}
         for evidence in self._evidence(cine, apertures):
             field = self.generate(evidence, mode=mode, seed=seed)
+            devices |= dict.fromkeys(field.devices)
             signal.add(evidence, field.grey)
             strangeness[evidence.first : evidence.first + len(field.strangeness)] = field.strangeness
             grey, half_width = (_to_size(part, stored.shape[1:]) for part in (field.grey, field.half_width))
@@ -99,14 +107,17 @@ class Reconstructor:
             elsewhen=elsewhen,
             uncertainty=uncertainty,
             strangeness=float(np.median(strangeness)),
-            provenance=self._provenance(mode, seed, aperture_source, signal),
+            provenance=self._provenance(mode, seed, " and ".join(devices), aperture_source, signal),
         )
 
     def find_apertures(self, frames: NDArray[np.float32]) -> NDArray[np.bool_]:
         """The measured pixels of frames (n, h, w) with grey levels in [-1, 1], see `find_in_frames`."""
-        return find_in_frames(frames, self.weights.finder, self.device)
 
-    @torch.inference_mode()
+        def found(part: slice) -> NDArray[np.bool_]:
+            return find_in_frames(frames[part], self.weights.finder, self.device)
+
+        return np.concatenate(self._placement.in_parts(found, len(frames)))
+
     def generate(self, evidence: Evidence, *, mode: Mode, seed: int) -> Field:
         """The full field of some frames, without compositing.
 
@@ -114,9 +125,26 @@ class Reconstructor:
         `sample` mode Palette draws what the prior leaves open; all frames share one noise picture, so that a draw does
         not flicker from frame to frame.
         """
+        noise = torch.randn(1, 1, FRAME_SIDE, FRAME_SIDE, generator=torch.Generator().manual_seed(seed))
+
+        def field(part: slice) -> Field:
+            return self._field(evidence.pictures[part], evidence.apertures[part], evidence.frames[part], mode, noise)
+
+        return _joined(self._placement.in_parts(field, len(evidence.pictures)))
+
+    @torch.inference_mode()
+    def _field(
+        self,
+        pictures: NDArray[np.float32],
+        apertures: NDArray[np.bool_],
+        numbers: NDArray[np.float32],
+        mode: Mode,
+        noise: Tensor,
+    ) -> Field:
+        """The full field of frames that go through the networks together; see `Evidence` for what they are given."""
         collimated, aperture, frames = (
             torch.from_numpy(part.astype(np.float32))[:, None].to(self.device)
-            for part in (evidence.pictures, evidence.apertures, evidence.frames)
+            for part in (pictures, apertures, numbers)
         )
         hidden = 1 - aperture
         with autocast(self.device):
@@ -129,14 +157,14 @@ class Reconstructor:
                     estimate: Tensor = self.weights.palette(noisy, sigma, seen)
                     return estimate
 
-                noise = torch.randn(1, 1, FRAME_SIDE, FRAME_SIDE, generator=torch.Generator().manual_seed(seed))
                 residual = sample(denoiser, noise.to(self.device).expand_as(hidden), hidden, SAMPLE_STEPS)
                 grey = grey + RESIDUAL_SCALE * residual
         known = self.weights.calibration
         return Field(
             grey=_to_memory(grey).clip(-1, 1),
-            half_width=known.half_width(_to_memory((0.5 * prior.log_variance).exp()), evidence.apertures),
-            strangeness=known.strangeness(traits(prior.features, evidence.pictures, evidence.apertures)),
+            half_width=known.half_width(_to_memory((0.5 * prior.log_variance).exp()), apertures),
+            strangeness=known.strangeness(traits(prior.features, pictures, apertures)),
+            devices=(self.device,),
         )
 
     def _evidence(self, cine: Cine, apertures: NDArray[np.bool_]) -> Iterator[Evidence]:
@@ -145,14 +173,25 @@ class Reconstructor:
         reduced = np.empty((len(apertures), FRAME_SIDE, FRAME_SIDE), bool)
         for start in range(0, len(apertures), step):
             chunk = slice(start, start + step)
-            reduced[chunk] = _to_grid(apertures[chunk].astype(np.float32), self.device) >= 0.5
+            reduced[chunk] = self._to_grid(apertures[chunk].astype(np.float32)) >= 0.5
 
         def frames(start: int, stop: int) -> NDArray[np.float32]:
-            return _to_grid(cine.mapping.to_grey(cine.stored[start:stop]), self.device)
+            return self._to_grid(cine.mapping.to_grey(cine.stored[start:stop]))
 
         return gather(frames, apertures, reduced, chunk=step)
 
-    def _provenance(self, mode: Mode, seed: int, aperture_source: ApertureSource, signal: ResidualSignal) -> Provenance:
+    def _to_grid(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, h, w) to (n, 256, 256); reduced with antialiasing, as PIL's bilinear does."""
+
+        def reduced(part: slice) -> NDArray[np.float32]:
+            large = torch.from_numpy(pictures[part])[:, None].to(self.device)
+            return _to_memory(F.interpolate(large, (FRAME_SIDE, FRAME_SIDE), mode="bilinear", antialias=True))
+
+        return np.concatenate(self._placement.in_parts(reduced, len(pictures)))
+
+    def _provenance(
+        self, mode: Mode, seed: int, device: str, aperture_source: ApertureSource, signal: ResidualSignal
+    ) -> Provenance:
         return Provenance(
             model=self.weights.profile,
             version=self.weights.version,
@@ -160,7 +199,7 @@ class Reconstructor:
             mode=mode,
             seed=seed,
             steps=0 if mode == "mean" else SAMPLE_STEPS,
-            device=self.device,
+            device=device,
             aperture_source=aperture_source,
             frames_behind=signal.frames_behind,
             residual_signal=signal.share,
@@ -184,11 +223,14 @@ def _seen(stored: NDArray[np.integer], seen_in: NDArray[np.int32]) -> NDArray[np
     return stored[seen_in[rows, columns], rows, columns]
 
 
-def _to_grid(pictures: NDArray[np.float32], device: str) -> NDArray[np.float32]:
-    """(n, h, w) to (n, 256, 256); reduced with antialiasing, as PIL's bilinear does."""
-    size = (FRAME_SIDE, FRAME_SIDE)
-    large = torch.from_numpy(pictures)[:, None].to(device)
-    return _to_memory(F.interpolate(large, size, mode="bilinear", antialias=True))
+def _joined(fields: Sequence[Field]) -> Field:
+    """The fields of consecutive frames as one."""
+    return Field(
+        grey=np.concatenate([field.grey for field in fields]),
+        half_width=np.concatenate([field.half_width for field in fields]),
+        strangeness=np.concatenate([field.strangeness for field in fields]),
+        devices=tuple(device for field in fields for device in field.devices),
+    )
 
 
 def _to_size(pictures: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
