@@ -1,5 +1,8 @@
 """What all frames of a cine tell of each: more than one frame does where nothing moves, and never less."""
 
+import errno
+import os
+import tempfile
 import tracemalloc
 
 import numpy as np
@@ -8,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from config.errors import StorageFull, StorageUnavailable
 from inference.evidence import MOST_FRAMES, NEVER, gather
 
 SIDE = 256
@@ -314,3 +318,46 @@ def test_the_frames_of_a_long_cine_are_never_in_memory_together(length):
         tracemalloc.stop()
     assert count == length
     assert peak < 40e6
+
+
+def test_a_disk_too_small_for_what_is_learnt_is_told_and_left_as_it_was(small_disk, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    few, many = window(count=2), window(count=6)
+    free = os.statvfs(small_disk).f_bavail
+
+    with pytest.raises(StorageFull, match=rf"^The disk for temporary files, {small_disk}, is full\.$"):
+        gathered(expose(anatomy(), many), many)
+
+    assert os.statvfs(small_disk).f_bavail == free
+    _, _, numbers, _ = gathered(expose(anatomy(), few), few)
+    assert np.median(numbers[~few]) == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "told"),
+    [
+        (errno.ENOSPC, StorageFull, "is full"),
+        (errno.EDQUOT, StorageFull, "is full"),
+        (errno.EIO, StorageUnavailable, "cannot be used: Input/output error"),
+    ],
+)
+def test_a_disk_that_fails_is_told_in_the_projects_words(monkeypatch, number, error, told):
+    apertures = window(count=2)
+
+    def fails(*_):
+        raise OSError(number, os.strerror(number))
+
+    class Failing(tempfile.SpooledTemporaryFile):
+        write = fails
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", Failing)
+    with pytest.raises(error, match=told):
+        gathered(expose(anatomy(), apertures), apertures)
+
+
+def test_an_error_of_who_reads_the_evidence_stays_his_own():
+    apertures = window(count=2)
+    frames = expose(anatomy(), apertures)
+    with pytest.raises(OSError, match="elsewhere"):
+        for _ in gather(lambda start, stop: frames[start:stop], apertures, apertures):
+            raise OSError(errno.ENOSPC, "elsewhere")
