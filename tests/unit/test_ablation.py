@@ -10,12 +10,12 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from benchmarks import _runs
-from benchmarks._picture_palette import PicturePalette
-from benchmarks._trainings import Order
-from benchmarks._variants import VARIANTS, Plan
-from benchmarks.ablation import ablation
-from benchmarks.learning_curve import learning_curve, part_of
+from benchmarks.ablation import runs as _runs
+from benchmarks.ablation.__main__ import ablation
+from benchmarks.ablation.learning_curve import learning_curve, part_of
+from benchmarks.ablation.picture_palette import PicturePalette
+from benchmarks.ablation.trainings import Order
+from benchmarks.ablation.variants import VARIANTS, Plan
 from config.errors import ConfigError
 from inference.thesis.vae import VAE as ThesisVAE
 from tests.pairs import APERTURE, COLUMNS, draw_pair, write_pairs, write_table

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks._runs import Run
+from benchmarks.ablation.runs import Run
 
 #: Heads of the figures, with their name and digits.
 FIGURES = {"MSE": ("mse", 4), "SSIM": ("ssim", 3), "LPIPS": ("lpips", 4), "spectrum": ("spectrum", 3)}

@@ -3,7 +3,7 @@
 The smaller parts lie within the larger ones, by scene, and are others for each seed. CT views are the same for all. In
 the folder of an ablation the runs on all scenes are the ablation's.
 
-python -m benchmarks.learning_curve PAIRS VIEWS -o FOLDER [--minutes 5] [--seeds 2] [--genesis FILE]
+python -m benchmarks.ablation.learning_curve PAIRS VIEWS -o FOLDER [--minutes 5] [--seeds 2] [--genesis FILE]
 """
 
 import math
@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks._runs import Run, run
-from benchmarks._table import FIGURES, cells, steps, table
-from benchmarks._trainings import Order, trainings
+from benchmarks.ablation.runs import Run, run
+from benchmarks.ablation.table import FIGURES, cells, steps, table
+from benchmarks.ablation.trainings import Order, trainings
 from training.pairs import Pair
 
 _VARIANT = "regression-alone"
@@ -24,7 +24,7 @@ _SHARES = (25, 50, 100)
 
 def main() -> None:
     """Train what is not trained yet, and print the table."""
-    trainings("learning_curve", "Train the prior on more and more scenes.", learning_curve)
+    trainings("ablation.learning_curve", "Train the prior on more and more scenes.", learning_curve)
 
 
 def learning_curve(order: Order) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._figures import figures
-from benchmarks._variants import VARIANTS, Plan
+from benchmarks.ablation.figures import figures
+from benchmarks.ablation.variants import VARIANTS, Plan
 from config.errors import ConfigError
 from training.loop import Material
 from training.pairs import Pair

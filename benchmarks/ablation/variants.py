@@ -7,8 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from benchmarks._budget import Trained, train_for
-from benchmarks._picture_palette import GreyPrior, picture_palette_task, thesis_vae_task
+from benchmarks.ablation.budget import Trained, train_for
+from benchmarks.ablation.picture_palette import GreyPrior, picture_palette_task, thesis_vae_task
 from inference.palette import RESIDUAL_SCALE, condition
 from inference.reconstruct import SAMPLE_STEPS
 from inference.reconstruction import Mode

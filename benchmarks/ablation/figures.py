@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from benchmarks._variants import Answer
+from benchmarks.ablation.variants import Answer
 from inference.network import FRAME_SIDE
 from inference.precision import autocast
 from training.metrics import log_spectrum, mse, ssim

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from benchmarks._runs import Run, run
-from benchmarks._table import FIGURES, cells, steps, table
-from benchmarks._trainings import Order, trainings
-from benchmarks._variants import VARIANTS
+from benchmarks.ablation.runs import Run, run
+from benchmarks.ablation.table import FIGURES, cells, steps, table
+from benchmarks.ablation.trainings import Order, trainings
+from benchmarks.ablation.variants import VARIANTS
 from training.perceptual import WITHOUT_WEIGHTS
 
 #: Heads of the variants.

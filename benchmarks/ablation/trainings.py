@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks._variants import Plan
+from benchmarks.ablation.variants import Plan
 from config.errors import ConfigError, FullfieldError
 from training.loop import Material
 from training.pairs import read_pairs
