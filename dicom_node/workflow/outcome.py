@@ -34,6 +34,8 @@ class Made:
     original: StoredObject
     results: list[ReceivedObject]
     seed: int
+    #: Where the networks ran, such as ``cpu``: where a GPU's memory gives out they go on there.
+    device: str
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,6 @@ class Outcome:
     model: str
     #: SHA-256 of its weights.
     digest: str
-    #: Where it ran, such as ``cpu``.
-    device: str
 
     @property
     def reason(self) -> str | None:
@@ -85,7 +85,7 @@ def work_out(
     """
     weights = reconstructor.weights
     model = f"{weights.profile} {weights.version}"
-    outcome = Outcome([], [], model=model, digest=weights.digest, device=reconstructor.device)
+    outcome = Outcome([], [], model=model, digest=weights.digest)
     for number, original in enumerate(originals):
 
         def share(done: float, number: int = number) -> None:
@@ -101,7 +101,8 @@ def work_out(
             outcome.refused.append(Refused(original, str(error)))
             continue
         results = [_keep(store, dataset) for dataset in datasets]
-        outcome.made.append(Made(original=original, results=results, seed=seed_of(source)))
+        made = Made(original=original, results=results, seed=seed_of(source), device=reconstructor.device)
+        outcome.made.append(made)
     return outcome
 
 
@@ -171,7 +172,7 @@ def _tell_of_result(tx: Session, job: Job, outcome: Outcome, made: Made, result:
             "model": outcome.model,
             "mode": job.mode,
             "seed": made.seed,
-            "device": outcome.device,
+            "device": made.device,
             "route": job.route,
         },
     )
