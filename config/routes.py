@@ -154,6 +154,11 @@ class Route(_Table):
         description="`mean`: the best estimate of the hidden field; `sample`: one draw from the model's posterior.",
     )
     mark: Mark = Field(default=Mark(), description="How generated pixels are marked in the picture.")
+    segmentation: bool = Field(
+        default=True,
+        description="Send a Segmentation object of the generated pixels after the picture. A destination that refuses "
+        "it gets the picture alone.",
+    )
     destinations: tuple[str, ...] = Field(min_length=1, description="Names of the destinations of the results.")
     priority: int = Field(default=50, ge=0, le=100, description="Jobs of higher priority are worked on first.")
 

@@ -41,7 +41,14 @@ class Hospital:
         return storescu(self.node.port, *what, calling=calling)
 
     def results(self, cine: Path) -> list[Dataset]:
-        """What the PACS holds of the study of a cine."""
+        """The pictures that the PACS holds of the study of a cine."""
+        return [held for held in self._of_study(cine) if held.Modality != "SEG"]
+
+    def segmentations(self, cine: Path) -> list[Dataset]:
+        """The Segmentation objects that the PACS holds of the study of a cine."""
+        return [held for held in self._of_study(cine) if held.Modality == "SEG"]
+
+    def _of_study(self, cine: Path) -> list[Dataset]:
         return self.held(str(dcmread(cine, specific_tags=["StudyInstanceUID"]).StudyInstanceUID))
 
     def held(self, study_instance_uid: str) -> list[Dataset]:
@@ -54,7 +61,7 @@ class Hospital:
         ]
 
     def result(self, cine: Path) -> Dataset:
-        """Wait until the PACS holds the result of a cine, which is one object; that object."""
+        """Wait until the PACS holds the result of a cine, which is one picture; that picture."""
         (result,) = wait_until(lambda: self.results(cine), what="the result in the PACS", seconds=LONG)
         return result
 

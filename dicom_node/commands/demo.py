@@ -244,14 +244,19 @@ def _show(place: _Place, console: "Console") -> None:
 
     from dicom_node.objects.preview import before_after
 
-    archived = sorted(place.archive.glob("*/*/*.dcm"))
-    if not archived:
-        raise FullfieldError(f"the archive has acknowledged a result, but {place.archive} holds none")
-    source, result = dcmread(SAMPLE), dcmread(archived[0])
+    archived = {
+        str(dcmread(file, specific_tags=["Modality"]).Modality): file for file in place.archive.glob("*/*/*.dcm")
+    }
+    segmentation = archived.pop("SEG", None)
+    if segmentation is None or not archived:
+        raise FullfieldError(f"the archive has acknowledged two results, but {place.archive} does not hold them")
+    (picture,) = archived.values()
+    source, result = dcmread(SAMPLE), dcmread(picture)
     frames = int(source.get("NumberOfFrames") or 1)
     before_after(source, result, frames // 2).save(place.picture)
     console.print(f"source       {SAMPLE}")
-    console.print(f"result       {archived[0]}")
+    console.print(f"result       {picture}")
+    console.print(f"segmentation {segmentation}")
     console.print(f"picture      {place.picture}")
     console.print(f"story        fullfield audit --settings {place.settings} --study {result.StudyInstanceUID}")
 

@@ -51,7 +51,7 @@ def reconstruct(
     ] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Reconstruct DICOM images without a node: for each its result objects, and a PNG of before and after.
+    """Reconstruct DICOM images without a node: for each its pictures, a Segmentation, and a PNG of before and after.
 
     What cannot be reconstructed is told in a line each. Exits with 1 if nothing could be.
 
@@ -107,18 +107,20 @@ def _write(source: "Dataset", results: list["Dataset"], stem: Path) -> str:
     """Write the objects and the picture; where, in words."""
     from dicom_node.objects.preview import before_after
 
+    *pictures, segmentation = results
     stem.parent.mkdir(parents=True, exist_ok=True)
-    for part, result in enumerate(results, start=1):
-        ending = f"-{part:04d}" if len(results) > 1 else ""
+    for part, result in enumerate(pictures, start=1):
+        ending = f"-{part:04d}" if len(pictures) > 1 else ""
         result.save_as(stem.with_name(f"{stem.name}-fullfield{ending}.dcm"), enforce_file_format=True)
+    segmentation.save_as(stem.with_name(f"{stem.name}-fullfield-segmentation.dcm"), enforce_file_format=True)
     frames = int(source.get("NumberOfFrames") or 1)
     middle = frames // 2
-    shown = results[middle] if len(results) == frames else results[0]
+    shown = pictures[middle] if len(pictures) == frames else pictures[0]
     picture = stem.with_name(f"{stem.name}-fullfield.png")
     before_after(source, shown, middle).save(picture)
     counted = "1 frame" if frames == 1 else f"{frames} frames"
-    objects = "1 object" if len(results) == 1 else f"{len(results)} objects"
-    return f"{counted} reconstructed into {objects}, shown in {picture}."
+    objects = "1 object" if len(pictures) == 1 else f"{len(pictures)} objects"
+    return f"{counted} reconstructed into {objects} and a segmentation, shown in {picture}."
 
 
 def _names(images: list[Found]) -> list[Path]:

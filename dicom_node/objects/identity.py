@@ -36,6 +36,22 @@ def result_instance_uid(source_sop_uid: str, origin: Origin, part: int = 0) -> U
     return _uid("instance", source_sop_uid, *_names(origin), seed, part)
 
 
+def segmentation_series_uid(source_series_uid: str, origin: Origin) -> UID:
+    """UID of the series that holds the Segmentation objects of the results of one source series by one origin."""
+    return _uid("segmentation series", source_series_uid, *_names(origin))
+
+
+def segmentation_instance_uid(source_sop_uid: str, origin: Origin) -> UID:
+    """UID of the Segmentation object that goes with the results of one source."""
+    seed = origin.seed if origin.mode == "sample" else None
+    return _uid("segmentation", source_sop_uid, *_names(origin), seed)
+
+
+def dimension_organization_uid(sop_instance_uid: str) -> UID:
+    """UID of the way in which one object of ours orders its frames (PS3.3 C.7.6.17)."""
+    return _uid("dimension organization", sop_instance_uid)
+
+
 def _names(origin: Origin) -> tuple[str, ...]:
     # Only what differs from the defaults, so that a key that is new in some version changes no UID.
     mark = json.dumps(origin.mark.model_dump(mode="json", exclude_defaults=True), sort_keys=True)

@@ -95,7 +95,13 @@ def work_out(
         try:
             source = _read(store, original)
             datasets = results_of(
-                source, reconstructor, route=route.name, mark=route.mark, mode=route.mode, progress=share
+                source,
+                reconstructor,
+                route=route.name,
+                mark=route.mark,
+                mode=route.mode,
+                segmentation=route.segmentation,
+                progress=share,
             )
         except Declined as error:
             outcome.refused.append(Refused(original, str(error)))

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from config.errors import UnfamiliarImage, UnsupportedImage
 from config.mark import Mark
 from dicom_node.objects.secondary_capture import check_identity, secondary_captures
+from dicom_node.objects.segmentation import Segmentation
 from dicom_node.workflow.routing import facts
 from inference.aperture import find_apertures
 from inference.pixels import read_cine
@@ -45,11 +46,14 @@ def results_of(
     route: str,
     mark: Mark,
     mode: Mode,
+    segmentation: bool = True,
     seed: int | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> list[Dataset]:
-    """The objects that carry the reconstruction of `source` to PACS, see `secondary_captures`.
+    """The objects that carry the reconstruction of `source` to PACS, in the order in which to send them.
 
+    First the pictures, see `secondary_captures`, then the Segmentation that refers to them.
+    segmentation: whether there is to be one.
     seed: of the noise of the `sample` mode; if not given, derived from the image's UID.
     progress: told the share of the frames done, in (0, 1].
     Raises UnsupportedImage, NoAperture or UnfamiliarImage, with a sentence for people, for what is not reconstructed.
@@ -66,7 +70,10 @@ def results_of(
     )
     if reconstruction.strangeness > 1:
         raise UnfamiliarImage("The image is unlike those that the model was trained on; it is not reconstructed.")
-    return secondary_captures(source, reconstruction, route=route, mark=mark)
+    pictures = secondary_captures(source, reconstruction, route=route, mark=mark)
+    if not segmentation:
+        return pictures
+    return [*pictures, Segmentation(source, pictures, reconstruction, route=route, mark=mark)]
 
 
 def seed_of(source: Dataset) -> int:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
-from sqlalchemy import or_, select
+from pydicom.uid import SegmentationStorage
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from config.routes import Destination
@@ -18,7 +19,7 @@ from dicom_node.audit import Action, record
 from storage.database import current_time
 from storage.outbox import abandon, acknowledge, claim_delivery, outstanding, postpone, refuse
 from storage.queue import move
-from storage.schema import Delivery, DeliveryState, Job, StoredObject
+from storage.schema import Delivery, DeliveryState, Job, ObjectKind, StoredObject
 from storage.transitions import JobState
 
 _ACTOR = "delivery"
@@ -139,18 +140,22 @@ def settle_refused(
 
 
 def _end_if_settled(tx: Session, job: Job) -> None:
-    """Delivered is what every destination acknowledged; what one did not fails the job, when none waits."""
+    """Delivered is what every destination acknowledged; what one did not fails the job, when none waits.
+
+    A refused Segmentation does not: it goes beside the picture, and many an archive takes pictures only.
+    """
     counts = outstanding(tx, job.id)
     if counts[DeliveryState.WAITING] or job.state != JobState.DELIVERING:
         return
     missing = counts[DeliveryState.REFUSED] + counts[DeliveryState.ABANDONED]
-    if missing:
-        reason = _reason(tx, job.id, missing, sum(counts.values()))
+    reason = _reason(tx, job.id, missing, sum(counts.values())) if missing else None
+    if missing > _refused_segmentations(tx, job.id):
         move(tx, job.id, JobState.FAILED, reason)
         _tell_of_job(tx, job, Action.JOB_FAILED, "failed", reason=reason)
     else:
-        move(tx, job.id, JobState.DELIVERED)
-        _tell_of_job(tx, job, Action.JOB_DELIVERED, deliveries=counts[DeliveryState.ACKNOWLEDGED])
+        move(tx, job.id, JobState.DELIVERED, reason)
+        without: dict[str, Any] = {"without": reason} if reason else {}
+        _tell_of_job(tx, job, Action.JOB_DELIVERED, deliveries=counts[DeliveryState.ACKNOWLEDGED], **without)
 
 
 def _reason(tx: Session, job_id: int, missing: int, total: int) -> str:
@@ -158,6 +163,21 @@ def _reason(tx: Session, job_id: int, missing: int, total: int) -> str:
     query = select(Delivery).where(Delivery.job_id == job_id, Delivery.state.in_(unsettled))
     said = Counter(f"{delivery.destination}: {delivery.reason}" for delivery in tx.scalars(query))
     return f"{missing} of {total} deliveries failed ({'; '.join(said)})"
+
+
+def _refused_segmentations(tx: Session, job_id: int) -> int:
+    query = (
+        select(func.count())
+        .select_from(Delivery)
+        .join(StoredObject, StoredObject.id == Delivery.object_id)
+        .where(
+            Delivery.job_id == job_id,
+            Delivery.state == DeliveryState.REFUSED,
+            StoredObject.kind == ObjectKind.RESULT,
+            StoredObject.sop_class_uid == SegmentationStorage,
+        )
+    )
+    return tx.scalars(query).one()
 
 
 def _locked_job(tx: Session, job_id: int) -> Job:

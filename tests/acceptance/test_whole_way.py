@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -25,6 +26,7 @@ class Day:
     here: Hospital
     source: Dataset
     result: Dataset
+    segmentation: Dataset
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -43,15 +45,18 @@ def day(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 def _work(here: Hospital) -> Day:
     assert here.push(SAMPLE, "-xv").accepted
-    return Day(here, dcmread(SAMPLE), here.result(SAMPLE))
+    result = here.result(SAMPLE)
+    (segmentation,) = wait_until(lambda: here.segmentations(SAMPLE), what="the segmentation in the PACS")
+    return Day(here, dcmread(SAMPLE), result, segmentation)
 
 
-def test_the_pacs_has_exactly_one_result_series_in_the_study(day: Day) -> None:
+def test_the_pacs_has_exactly_one_picture_and_one_segmentation_in_a_series_each(day: Day) -> None:
     (study,) = day.here.pacs.get("/studies?expand")
     assert study["MainDicomTags"]["StudyInstanceUID"] == day.source.StudyInstanceUID
-    (series,) = study["Series"]
-    assert len(day.here.pacs.get(f"/series/{series}")["Instances"]) == 1
-    assert day.result.SeriesInstanceUID != day.source.SeriesInstanceUID
+    series = [day.here.pacs.get(f"/series/{known}") for known in study["Series"]]
+    assert [len(one["Instances"]) for one in series] == [1, 1]
+    assert {one["MainDicomTags"]["Modality"] for one in series} == {day.source.Modality, "SEG"}
+    assert day.source.SeriesInstanceUID not in {one["MainDicomTags"]["SeriesInstanceUID"] for one in series}
 
 
 def test_measured_pixels_are_bit_exact_and_the_others_generated(day: Day) -> None:
@@ -61,6 +66,15 @@ def test_measured_pixels_are_bit_exact_and_the_others_generated(day: Day) -> Non
     assert (after[:, inside] == before[:, inside]).all()
     for frame in range(len(before)):
         assert (after[frame, ~inside] != before[frame, ~inside]).mean() > 0.9
+
+
+def test_the_segmentation_tells_of_each_frame_of_the_picture_what_was_generated(day: Day) -> None:
+    segmentation = day.segmentation
+    assert np.array_equal(segmentation.pixel_array, np.broadcast_to(~aperture_of(day.source), (24, 512, 512)))
+    for number, groups in enumerate(segmentation.PerFrameFunctionalGroupsSequence, start=1):
+        (picture,) = groups.DerivationImageSequence[0].SourceImageSequence
+        assert picture.ReferencedSOPInstanceUID == day.result.SOPInstanceUID
+        assert picture.ReferencedFrameNumber == number
 
 
 def test_generated_pixels_are_marked_in_the_header(day: Day) -> None:
@@ -94,14 +108,16 @@ def test_the_audit_trail_tells_the_whole_story(day: Day, fullfield: Command) -> 
         "route_matched",
         "job_queued",
         "job_started",
-        "reconstructed",
-        "delivered",
+        *["reconstructed"] * 2,
+        *["delivered"] * 2,
         "job_delivered",
     ]
     told = {row["action"]: row for row in rows}
     assert (told["object_received"]["peer_ae"], told["delivered"]["peer_ae"]) == ("CARM1", PACS)
     assert told["object_received"]["sop_instance_uid"] == day.source.SOPInstanceUID
-    assert told["delivered"]["sop_instance_uid"] == day.result.SOPInstanceUID
+    # The picture goes first, for the segmentation refers to it.
+    delivered = [row["sop_instance_uid"] for row in rows if row["action"] == "delivered"]
+    assert delivered == [day.result.SOPInstanceUID, day.segmentation.SOPInstanceUID]
     assert told["reconstructed"]["model_digest"] == digest_of("fullfield")
     assert {"seed", "mode", "device", "digest"} <= told["reconstructed"]["details"].keys()
 
@@ -129,7 +145,7 @@ def test_the_same_object_again_makes_no_second_result(day: Day) -> None:
     assert day.here.push(SAMPLE, "-xv").accepted
     assert [row.action for row in day.here.node.audit()].count("object_repeated") == 1
     assert len(day.here.node.jobs()) == 1
-    assert len(day.here.pacs.get("/instances")) == 1
+    assert len(day.here.pacs.get("/instances")) == 2
     assert day.here.goes_through()
 
 

@@ -142,23 +142,26 @@ def _is_kept_once(here: Hospital, cines: list[Path], everything: int) -> None:
         rows = [object.kind for object in tx.scalars(select(StoredObject))]
         deliveries = list(tx.scalars(select(Delivery)))
     database.close()
-    assert sorted(rows) == [ObjectKind.ORIGINAL] * everything + [ObjectKind.RESULT] * everything
+    assert sorted(rows) == [ObjectKind.ORIGINAL] * everything + [ObjectKind.RESULT] * 2 * everything
     for cine in cines:
         digest = kept[dcmread(cine).SOPInstanceUID].digest
         store.verify(digest)
         assert _data_set(store.path(digest)) == _data_set(cine)
-    assert [(d.state, d.lease_owner) for d in deliveries] == [(DeliveryState.ACKNOWLEDGED, None)] * everything
+    assert [(d.state, d.lease_owner) for d in deliveries] == [(DeliveryState.ACKNOWLEDGED, None)] * 2 * everything
 
 
 def _is_in_the_pacs_once(here: Hospital, cines: list[Path], everything: int) -> None:
-    assert len(here.pacs.get("/series")) == len(here.pacs.get("/instances")) == everything
+    # Of each cine a picture and its Segmentation, in a series each.
+    assert len(here.pacs.get("/series")) == len(here.pacs.get("/instances")) == 2 * everything
     for cine in cines:
         assert shows(here.result(cine), cine)
+        assert len(here.segmentations(cine)) == 1
 
 
 def _is_told_once(here: Hospital, everything: int) -> None:
-    for action in ("object_received", "job_queued", "reconstructed", "job_delivered"):
+    for action in ("object_received", "job_queued", "job_delivered"):
         assert here.node.told(action) == everything
+    assert here.node.told("reconstructed") == 2 * everything
     database = here.node.database()
     with database.reading() as tx:
         assert verify(tx)

@@ -82,7 +82,9 @@ def check_results(results: list[Dataset], source: Dataset, aperture: np.ndarray,
     read = [dcmread(write(result, folder / f"{number}.dcm")) for number, result in enumerate(results)]
     for number in range(len(results)):
         assert errors_in(folder / f"{number}.dcm") == []
-    found = np.concatenate([frames_of(result) for result in read])
+    *pictures, segmentation = read
+    assert np.array_equal(frames_of(segmentation), ~aperture)
+    found = np.concatenate([frames_of(picture) for picture in pictures])
     original = frames_of(source)
     assert found.shape == original.shape
     assert np.array_equal(found[aperture], original[aperture])
@@ -211,7 +213,7 @@ def test_what_cannot_be_reconstructed_is_declined_and_the_next_goes_through(make
     told = [(row.action, row.details["reason"]) for row in story(database, bad) if "reason" in row.details]
     assert told == [(Action.JOB_DECLINED, sentence)]
     assert job_of(database, good).state == JobState.RECONSTRUCTED
-    assert len(deliveries(database, good)) == 1
+    assert len(deliveries(database, good)) == 2
 
 
 @pytest.mark.parametrize("syntax", [None, JPEG2000Lossless], ids=["plain", "compressed"])
@@ -244,7 +246,7 @@ def test_of_a_series_the_good_images_are_reconstructed_and_the_others_told(node,
     assert job_of(database, job).reason == (
         "1 of 3 objects: The object has no pixel data; the sender must send the image itself."
     )
-    assert len(deliveries(database, job)) == 2
+    assert len(deliveries(database, job)) == 4
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -9,9 +9,12 @@ import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
+from config.mark import Mark
 from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
 from dicom_node.audit import Action
+from dicom_node.objects.secondary_capture import secondary_captures
+from dicom_node.objects.segmentation import Segmentation
 from dicom_node.workflow import delivery
 from dicom_node.workflow.delivery import Courier
 from storage.database import Database
@@ -21,9 +24,9 @@ from storage.outbox import add_delivery, claim_delivery
 from storage.queue import cancel, claim, finish, retry
 from storage.schema import DeliveryState, ObjectKind, StoredObject
 from storage.transitions import JobState
-from tests.factory import xa
+from tests.factory import reconstruction, xa
 from tests.peers import free_port, storescp, wait_until
-from tests.stored_jobs import deliveries, job_of, queue_job, received, steps, wait_for
+from tests.stored_jobs import deliveries, job_of, queue_job, received, steps, story, wait_for
 
 QUICK = DeliverySettings(first_wait_seconds=0.05, longest_wait_seconds=0.2, timeout_seconds=30, poll_seconds=0.02)
 
@@ -97,6 +100,38 @@ def test_a_refused_object_fails_the_job_after_the_others_have_been_delivered(dat
     assert job_of(database, job).reason == (
         "1 of 3 deliveries failed (pacs: PEER refused the object with status 0x0124.)"
     )
+
+
+def test_a_destination_that_takes_no_segmentation_gets_the_picture_alone(database, store, tmp_path):
+    with storescp(tmp_path / "pacs", "-xf", str(pictures_only(tmp_path)), "Pictures") as pacs:
+        job = reconstructed(database, store, ["pacs"], segmentation=True)
+        with delivering(database, store, pacs=pacs.port):
+            wait_for(database, job, JobState.DELIVERED)
+        assert len(pacs.files()) == 1
+    assert [d.state for d in deliveries(database, job)] == [DeliveryState.ACKNOWLEDGED, DeliveryState.REFUSED]
+    assert job_of(database, job).reason.startswith("1 of 2 deliveries failed (pacs: PEER at 127.0.0.1:")
+    assert "does not take Segmentation Storage" in job_of(database, job).reason
+    assert steps(database, job)[-3:] == [Action.DELIVERED, Action.DELIVERY_REFUSED, Action.JOB_DELIVERED]
+    assert "Segmentation" in story(database, job)[-1].details["without"]
+
+
+def test_a_refused_picture_fails_the_job_whether_or_not_its_segmentation_was_taken(database, store):
+    statuses = iter([0x0124, 0x0000])
+    with answering(lambda: next(statuses)) as (port, _):
+        job = reconstructed(database, store, ["pacs"], segmentation=True)
+        with delivering(database, store, pacs=port):
+            wait_for(database, job, JobState.FAILED)
+    assert job_of(database, job).reason.startswith("1 of 2 deliveries failed")
+
+
+def test_a_segmentation_that_could_not_be_sent_for_too_long_can_be_sent_again(database, store):
+    hasty = QUICK.model_copy(update={"give_up_after_hours": 1e-9})
+    statuses = iter([0x0000, 0xA700])
+    with answering(lambda: next(statuses)) as (port, _):
+        job = reconstructed(database, store, ["pacs"], segmentation=True)
+        with delivering(database, store, settings=hasty, pacs=port):
+            wait_for(database, job, JobState.FAILED)
+    assert [d.state for d in deliveries(database, job)] == [DeliveryState.ACKNOWLEDGED, DeliveryState.ABANDONED]
 
 
 def test_a_destination_out_of_resources_is_asked_again(database, store):
@@ -188,14 +223,19 @@ def delivering(
         courier.stop()
 
 
-def reconstructed(database: Database, store: ObjectStore, destinations: list[str], objects: int = 1) -> int:
+def reconstructed(
+    database: Database, store: ObjectStore, destinations: list[str], objects: int = 1, *, segmentation: bool = False
+) -> int:
     """A job that is reconstructed, with so many results in the outbox; its number."""
     number = queue_job(database, store, small(), destinations=tuple(destinations))
     with database.transaction() as tx:
         job, lease = claim(tx, owner="worker", lease_seconds=60)
         finish(tx, lease, JobState.RECONSTRUCTED, model_digest="0" * 64)
-        for _ in range(objects):
-            result = keep_object(tx, received(store, small(), ObjectKind.RESULT, number)).object
+        results = [small() for _ in range(objects)]
+        if segmentation:
+            results += [segmentation_of(results[0])]
+        for dataset in results:
+            result = keep_object(tx, received(store, dataset, ObjectKind.RESULT, number)).object
             for destination in destinations:
                 add_delivery(tx, job=job, object=result, destination=destination)
     return number
@@ -203,6 +243,23 @@ def reconstructed(database: Database, store: ObjectStore, destinations: list[str
 
 def small() -> Dataset:
     return xa(frames=1, rows=16, columns=16)
+
+
+def segmentation_of(picture: Dataset) -> Segmentation:
+    made = reconstruction(picture)
+    pictures = secondary_captures(picture, made, route="all", mark=Mark())
+    return Segmentation(picture, pictures, made, route="all", mark=Mark())
+
+
+def pictures_only(folder: Path) -> Path:
+    """A configuration of dcmtk's storescp that takes nothing but angiography."""
+    path = folder / "storescp.cfg"
+    path.write_text(
+        "[[TransferSyntaxes]]\n[Plain]\nTransferSyntax1 = LocalEndianExplicit\n"
+        "[[PresentationContexts]]\n[Pictures]\nPresentationContext1 = XRayAngiographicImageStorage\\Plain\n"
+        "[[Profiles]]\n[Pictures]\nPresentationContexts = Pictures\n"
+    )
+    return path
 
 
 @contextmanager

@@ -38,12 +38,19 @@ def test_a_file_gives_a_valid_result_and_a_picture(reconstruct, tmp_path):
     assert status == 0
     assert out == [f"1 of 1 images reconstructed into {tmp_path / 'results'}."]
     picture = tmp_path / "results" / "cine-fullfield.png"
-    assert err == [f"{path}: 3 frames reconstructed into 1 object, shown in {picture}."]
-    assert files_in(tmp_path / "results") == ["cine-fullfield.dcm", "cine-fullfield.png"]
+    assert err == [f"{path}: 3 frames reconstructed into 1 object and a segmentation, shown in {picture}."]
+    assert files_in(tmp_path / "results") == [
+        "cine-fullfield-segmentation.dcm",
+        "cine-fullfield.dcm",
+        "cine-fullfield.png",
+    ]
     result = tmp_path / "results" / "cine-fullfield.dcm"
     assert errors_in(result) == []
     inside = measured(centre(64, 64), 3, 64, 64)
     assert np.array_equal(dcmread(result).pixel_array[inside], source.pixel_array[inside])
+    segmentation = tmp_path / "results" / "cine-fullfield-segmentation.dcm"
+    assert errors_in(segmentation) == []
+    assert np.array_equal(dcmread(segmentation).pixel_array, ~inside)
 
 
 def test_the_picture_shows_before_and_after_side_by_side(reconstruct, tmp_path):
@@ -77,15 +84,17 @@ def test_a_folder_is_looked_through_and_good_and_bad_files_are_told_apart(recons
     assert err == [
         f"{given / 'cut.dcm'}: not reconstructed: "
         "The object is cut off, so that it cannot be read as DICOM; send it again.",
-        f"{given / 'deep' / 'good.dcm'}: 1 frame reconstructed into 1 object, shown in "
+        f"{given / 'deep' / 'good.dcm'}: 1 frame reconstructed into 1 object and a segmentation, shown in "
         f"{tmp_path / 'results' / 'deep' / 'good-fullfield.png'}.",
         f"{given / 'empty.dcm'}: not reconstructed: {NO_PIXELS}",
-        f"{given / 'single'}: 1 frame reconstructed into 1 object, shown in "
+        f"{given / 'single'}: 1 frame reconstructed into 1 object and a segmentation, shown in "
         f"{tmp_path / 'results' / 'single-fullfield.png'}.",
     ]
     assert files_in(tmp_path / "results") == [
+        "deep/good-fullfield-segmentation.dcm",
         "deep/good-fullfield.dcm",
         "deep/good-fullfield.png",
+        "single-fullfield-segmentation.dcm",
         "single-fullfield.dcm",
         "single-fullfield.png",
     ]
@@ -97,11 +106,12 @@ def test_a_cine_that_no_multi_frame_class_holds_gives_an_object_a_frame(reconstr
     status, _, err = reconstruct(path, "-o", tmp_path / "results")
 
     assert status == 0
-    assert "3 frames reconstructed into 3 objects" in err[0]
+    assert "3 frames reconstructed into 3 objects and a segmentation" in err[0]
     assert files_in(tmp_path / "results") == [
         "cine-fullfield-0001.dcm",
         "cine-fullfield-0002.dcm",
         "cine-fullfield-0003.dcm",
+        "cine-fullfield-segmentation.dcm",
         "cine-fullfield.png",
     ]
 
@@ -126,8 +136,10 @@ def test_two_files_of_one_name_do_not_overwrite_each_other(reconstruct, tmp_path
 
     assert status == 0
     assert files_in(tmp_path / "results") == [
+        "cine-2-fullfield-segmentation.dcm",
         "cine-2-fullfield.dcm",
         "cine-2-fullfield.png",
+        "cine-fullfield-segmentation.dcm",
         "cine-fullfield.dcm",
         "cine-fullfield.png",
     ]

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from config.mark import Mark
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID
-from dicom_node.objects.identity import Origin, result_instance_uid, result_series_uid
+from dicom_node.objects.identity import (
+    Origin,
+    dimension_organization_uid,
+    result_instance_uid,
+    result_series_uid,
+    segmentation_instance_uid,
+    segmentation_series_uid,
+)
 
 CHEST = Origin(route="chest", model_digest="abc", mode="mean", seed=7, mark=Mark())
 DRAWN = replace(CHEST, mode="sample")
@@ -74,6 +81,23 @@ def test_names_that_run_together_stay_apart():
 def test_the_parts_of_one_source_and_its_series_differ():
     uids = {result_instance_uid("1.2.3", CHEST, part) for part in range(50)}
     assert len(uids | {result_series_uid("1.2.3", CHEST)}) == 51
+
+
+def test_a_segmentation_has_other_uids_than_the_pictures_and_changes_them_with_theirs():
+    uids = [
+        result_instance_uid("1.2.3", CHEST),
+        result_series_uid("1.2.3", CHEST),
+        segmentation_instance_uid("1.2.3", CHEST),
+        segmentation_instance_uid("1.2.3", DRAWN),
+        segmentation_instance_uid("1.2.3", replace(DRAWN, seed=8)),
+        segmentation_series_uid("1.2.3", CHEST),
+        segmentation_series_uid("1.2.3", DRAWN),
+        dimension_organization_uid("1.2.3"),
+    ]
+    assert len(set(uids)) == len(uids)
+    assert all(uid.is_valid for uid in uids)
+    assert segmentation_series_uid("1.2.3", DRAWN) == segmentation_series_uid("1.2.3", replace(DRAWN, seed=8))
+    assert segmentation_instance_uid("1.2.3", CHEST) == segmentation_instance_uid("1.2.3", replace(CHEST, seed=8))
 
 
 def test_uids_stay_what_they_were_in_earlier_versions():
