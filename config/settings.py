@@ -51,6 +51,11 @@ class AllowedPeer(Section):
         default=(),
         description="IP addresses or networks (`10.1.2.0/24`) it may call from; empty: any.",
     )
+    port: Port | None = Field(
+        default=None,
+        description="TCP port on which it takes reports on storage commitment, at the address that it asked from; "
+        "unset: it gets them over associations that it opens itself.",
+    )
 
 
 class ListenerSettings(Section):
@@ -131,7 +136,7 @@ class WorkerSettings(Section):
 
 
 class DeliverySettings(Section):
-    """Sending results to their destinations."""
+    """Sending results to their destinations, and reports on storage commitment to those who asked."""
 
     first_wait_seconds: float = Field(
         default=5,

@@ -44,6 +44,16 @@ class Action(StrEnum):
     DELIVERY_REFUSED = "delivery_refused"
     DELIVERY_ABANDONED = "delivery_abandoned"
     JOB_DELIVERED = "job_delivered"
+    #: A peer asks for storage commitment; its report is owed from now on.
+    COMMITMENT_REQUESTED = "commitment_requested"
+    COMMITMENT_REFUSED = "commitment_refused"
+    #: The peer has the report of what is committed to it, and of what is not.
+    COMMITMENT_REPORTED = "commitment_reported"
+    COMMITMENT_POSTPONED = "commitment_postponed"
+    #: The peer would not take the report.
+    COMMITMENT_REPORT_REFUSED = "commitment_report_refused"
+    #: The report could not be brought to the peer.
+    COMMITMENT_ABANDONED = "commitment_abandoned"
     NODE_STARTED = "node_started"
     NODE_STOPPED = "node_stopped"
     WORKER_DIED = "worker_died"
@@ -146,6 +156,12 @@ _WORDS: dict[str, str] = {
     Action.DELIVERY_REFUSED: "had a delivery refused",
     Action.DELIVERY_ABANDONED: "abandoned a delivery",
     Action.JOB_DELIVERED: "delivered all of the job",
+    Action.COMMITMENT_REQUESTED: "took a request for storage commitment",
+    Action.COMMITMENT_REFUSED: "refused a request for storage commitment",
+    Action.COMMITMENT_REPORTED: "reported on storage commitment",
+    Action.COMMITMENT_POSTPONED: "postponed a report on storage commitment",
+    Action.COMMITMENT_REPORT_REFUSED: "had a report on storage commitment refused",
+    Action.COMMITMENT_ABANDONED: "abandoned a report on storage commitment",
     Action.NODE_STARTED: "started",
     Action.NODE_STOPPED: "stopped",
     Action.WORKER_DIED: "found a worker dead",
@@ -158,6 +174,10 @@ _TOWARDS: dict[str, str] = {
     Action.DELIVERY_POSTPONED: "to",
     Action.DELIVERY_REFUSED: "by",
     Action.DELIVERY_ABANDONED: "to",
+    Action.COMMITMENT_REPORTED: "to",
+    Action.COMMITMENT_POSTPONED: "to",
+    Action.COMMITMENT_REPORT_REFUSED: "by",
+    Action.COMMITMENT_ABANDONED: "to",
 }
 
 

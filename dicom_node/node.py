@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from config.errors import ConfigError, FullfieldError
 from config.settings import Settings
 from dicom_node.audit import Action, record
+from dicom_node.network.commitment_reports import CommitmentReports
 from dicom_node.network.listener import Listener
 from dicom_node.workflow.delivery import Courier
 from dicom_node.workflow.routing import RouteBook
@@ -46,6 +47,9 @@ class Node:
         self.routes = RouteBook(settings.routes)
         self._name = f"{socket.gethostname()}:{settings.listener.port}"
         self._database, self._store = storage_of(settings)
+        self._commitments = CommitmentReports(
+            self._database, self._store, settings.listener, settings.delivery, name=self._name
+        )
         self._listener = Listener(
             settings.listener,
             self._store,
@@ -53,6 +57,7 @@ class Node:
             on_kept=self._object_kept,
             on_release=self._association_ended,
             full_below_bytes=settings.storage.full_below_mb << 20,
+            further=[self._commitments.service],
         )
         self._courier = Courier(
             self._database,
@@ -81,6 +86,7 @@ class Node:
         self._tell(Action.NODE_STARTED, port=self._listener.port, **self._routes_in_brief())
         self._clock.start()
         self._courier.start()
+        self._commitments.start()
         self._supervisor.start()
 
     def stop(self) -> None:
@@ -91,6 +97,7 @@ class Node:
         self._listener.stop()
         self._supervisor.stop()
         self._courier.stop()
+        self._commitments.stop()
         # One that never began has no end either; `ident` is None for a thread that was not started.
         if self._clock.ident is not None:
             self._clock.join()

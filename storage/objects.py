@@ -1,5 +1,6 @@
 """Objects as the database knows them: kept once, found again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -10,6 +11,9 @@ from sqlalchemy.orm import Session
 
 from storage.database import current_time
 from storage.schema import ObjectKind, StoredObject
+
+#: UIDs that one query asks for; databases bound the number of their parameters.
+_MOST_AT_ONCE = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,16 @@ def find_object(tx: Session, sop_instance_uid: str) -> StoredObject | None:
     not_aside = StoredObject.kind != literal_column("'aside'")
     query = select(StoredObject).where(StoredObject.sop_instance_uid == sop_instance_uid, not_aside)
     return tx.scalars(query).one_or_none()
+
+
+def objects_under(tx: Session, sop_instance_uids: Sequence[str]) -> dict[str, list[StoredObject]]:
+    """Everything that is kept under these UIDs, what is kept aside too; a UID that is not known is left out."""
+    found: dict[str, list[StoredObject]] = {}
+    for start in range(0, len(sop_instance_uids), _MOST_AT_ONCE):
+        uids = sop_instance_uids[start : start + _MOST_AT_ONCE]
+        for row in tx.scalars(select(StoredObject).where(StoredObject.sop_instance_uid.in_(uids))):
+            found.setdefault(row.sop_instance_uid, []).append(row)
+    return found
 
 
 def objects_of_job(

@@ -58,6 +58,19 @@ class DeliveryState(StrEnum):
     ABANDONED = "abandoned"
 
 
+class CommitmentState(StrEnum):
+    """What became of the report that a request for storage commitment is owed."""
+
+    #: It is to be made when `not_before` has come.
+    WAITING = "waiting"
+    #: The peer has answered that it has the report.
+    REPORTED = "reported"
+    #: The peer has answered that it will not take the report.
+    REFUSED = "refused"
+    #: Given up: tried, or waited for the peer, for too long.
+    ABANDONED = "abandoned"
+
+
 class UtcTime(TypeDecorator[datetime]):
     """An aware time, in UTC on the way in and out, on databases with and without time zones."""
 
@@ -103,6 +116,7 @@ class Table(DeclarativeBase):
         ObjectKind: _state(ObjectKind),
         SeriesState: _state(SeriesState),
         DeliveryState: _state(DeliveryState),
+        CommitmentState: _state(CommitmentState),
         JobState: _state(JobState),
     }
 
@@ -222,6 +236,41 @@ class Delivery(Table):
     __table_args__ = (
         UniqueConstraint("object_id", "destination"),
         Index("ix_deliveries_claim", "state", "not_before"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class Commitment(Table):
+    """A peer's request that objects be kept for it, and what became of the report (PS3.4 J.3)."""
+
+    __tablename__ = "commitments"
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    transaction_uid: Mapped[str]
+    #: Who asked whom, from where, over which association.
+    calling_ae: Mapped[str]
+    called_ae: Mapped[str]
+    peer_address: Mapped[str]
+    association_id: Mapped[str]
+    #: SOP Class UID and SOP Instance UID of each object, in the order of the request.
+    items: Mapped[list[list[str]]] = mapped_column(JSON)
+    #: Of the last report that was made: the Failure Reason of each SOP Instance UID that is not committed.
+    failed: Mapped[dict[str, Any]]
+    state: Mapped[CommitmentState]
+    attempts: Mapped[int]
+    not_before: Mapped[datetime]
+    #: The DIMSE status that the peer answered last (PS3.7 C).
+    last_status: Mapped[int | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    #: When it was asked for, the last time.
+    requested_at: Mapped[datetime]
+    reported_at: Mapped[datetime | None]
+    lease_owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+
+    __table_args__ = (
+        UniqueConstraint("calling_ae", "transaction_uid"),
+        Index("ix_commitments_claim", "state", "not_before"),
         {"sqlite_autoincrement": True},
     )
 

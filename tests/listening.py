@@ -1,4 +1,4 @@
-"""A listener with its storage, for tests of what it keeps and what it refuses.
+"""A listener with its storage and its storage commitment, for tests of what it keeps and what it refuses.
 
 with listening(tmp_path, allow=...) as node:
     assert storescu(node.port, cine(tmp_path)).accepted
@@ -14,7 +14,8 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 from sqlalchemy import select
 
-from config.settings import ListenerSettings
+from config.settings import DeliverySettings, ListenerSettings
+from dicom_node.network.commitment_reports import CommitmentReports
 from dicom_node.network.listener import Listener
 from dicom_node.network.sender import send
 from storage.audit_trail import trail
@@ -23,6 +24,9 @@ from storage.files import ObjectStore
 from storage.schema import AuditRow, StoredObject
 from tests.factory import write, xa
 from tests.peers import free_port, storescu, wait_until
+
+#: A patience that tests can wait for.
+QUICK = DeliverySettings(first_wait_seconds=0.05, longest_wait_seconds=0.2, timeout_seconds=30, poll_seconds=0.02)
 
 
 class Node:
@@ -34,6 +38,7 @@ class Node:
         full_below_bytes: int = 0,
         url: str | None = None,
         lock_timeout_seconds: float = 10,
+        patience: DeliverySettings = QUICK,
         **settings: object,
     ) -> None:
         self.store = ObjectStore(folder / "store")
@@ -42,13 +47,16 @@ class Node:
         self.kept: list[str] = []
         self.released: list[tuple[list[str], str]] = []
         self.fault: Exception | None = None
+        chosen = ListenerSettings(port=free_port(), **settings)
+        self.commitments = CommitmentReports(self.database, self.store, chosen, patience, name="node")
         self.listener = Listener(
-            ListenerSettings(port=free_port(), **settings),
+            chosen,
             self.store,
             self.database,
             self._on_kept,
             lambda _, series, calling_ae: self.released.append((series, calling_ae)),
             full_below_bytes,
+            [self.commitments.service],
         )
 
     @property
@@ -85,10 +93,12 @@ class Node:
 def listening(folder: Path, **how: object) -> Iterator[Node]:
     node = Node(folder, **how)
     node.listener.start()
+    node.commitments.start()
     try:
         yield node
     finally:
         node.listener.stop(2)
+        node.commitments.stop(2)
         node.database.close()
 
 

@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, build_context
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
 #: Objects that may hold collimated fluoroscopy.
 SOP_CLASSES: tuple[UID, ...] = (
@@ -54,6 +54,11 @@ def accepted_contexts() -> list[PresentationContext]:
     """What the listener accepts: the table above, and verification (PS3.4 A)."""
     storage = [build_context(sop_class, list(TRANSFER_SYNTAXES)) for sop_class in SOP_CLASSES]
     return [*storage, build_context(Verification, list(UNCOMPRESSED))]
+
+
+def commitment_contexts() -> list[PresentationContext]:
+    """Storage commitment, of which the node is the SCP, whoever opens the association (PS3.4 J)."""
+    return [build_context(StorageCommitmentPushModel, list(UNCOMPRESSED))]
 
 
 def archive_contexts() -> list[PresentationContext]:

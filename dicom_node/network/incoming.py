@@ -20,15 +20,19 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_messages import C_STORE_RQ, N_ACTION_RQ, DIMSEMessage
+from pynetdicom.dimse_primitives import C_STORE, N_EVENT_REPORT
 
 from config.errors import FullfieldError, StorageFull, StorageUnavailable
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID
+from dicom_node.network.notifications import Notifications
 from dicom_node.network.statuses import Status, Unacceptable
 
 #: After so many bytes they are pushed to the disk, so that the last fsync is short, and room is looked for.
 _STRETCH = 64 << 20
+
+#: The largest Action Information of an N-ACTION request, which is read in memory: 20,000 references and more.
+_LARGEST_INFORMATION = 4 << 20
 
 _PREAMBLE = b"\0" * 128 + b"DICM"
 
@@ -150,8 +154,25 @@ class IncomingFile:
         self.discard()
 
 
+class _DataSet(IncomingFile):
+    """The data set of whatever message comes: of a C-STORE request to a file, of an N-ACTION request to memory."""
+
+    message: DIMSEMessage
+
+    def write(self, fragment: bytes) -> None:
+        """Add the next fragment. What gets too large for the memory is dropped whole: half a list would lie."""
+        if not isinstance(self.message, N_ACTION_RQ):
+            super().write(fragment)
+            return
+        self.size += len(fragment)
+        if self.size <= _LARGEST_INFORMATION:
+            self.message.data_set.write(fragment)
+        else:
+            self.message.data_set.truncate(0)
+
+
 class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
-    """pynetdicom's reader of messages, with the data sets of C-STORE requests going to files.
+    """pynetdicom's reader of messages, with the data sets of C-STORE requests going to files, and notifications.
 
     refuse: called with a request of another SOP class than its context's; returns the status.
     """
@@ -171,22 +192,30 @@ class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
         self._refuse = refuse
         #: Known once the association is requested.
         self.peer: Peer | None = None
+        #: What this node has to report over the association.
+        self.notifications = Notifications()
 
     def receive_primitive(self, primitive: Any) -> None:
         """Take in the next fragments, of the command or of the data set."""
         if self.message is None:
             message = DIMSEMessage()
-            message._data_set_file = IncomingFile(self._folder, lambda: self._part_10_header(message), self._has_room)
+            data_set = _DataSet(self._folder, lambda: self._part_10_header(message), self._has_room)
+            data_set.message = message
+            message._data_set_file = data_set
             self.message = message
         super().receive_primitive(primitive)
 
     def get_msg(self, block: bool = False) -> tuple[Any, Any]:
-        """The next message to be served.
+        """The next message to be served; and when the association's thread asks for it, notifications go out.
 
         A C-STORE request of another SOP class than its context's is answered here: pynetdicom would abort
         the association, or serve it.
         """
+        self.notifications.flush(self.assoc)
         context_id, message = super().get_msg(block)
+        if isinstance(message, N_EVENT_REPORT):
+            self.notifications.answered(message)
+            return None, None
         if not isinstance(message, C_STORE) or not message.is_valid_request:
             return context_id, message
         context = self.assoc._accepted_cx.get(context_id)
@@ -213,7 +242,8 @@ class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
 
     def discard_unserved(self) -> int:
         """At the end of an association: delete what was not received whole or not served; how many."""
-        files = [self.message._data_set_file] if self.message is not None else []
+        self.notifications.end()
+        files = [self.message._data_set_file] if isinstance(self.message, C_STORE_RQ) else []
         while not self.msg_queue.empty():
             _, message = self.msg_queue.get_nowait()
             files += [file_of(message)] if isinstance(message, C_STORE) else []

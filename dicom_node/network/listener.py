@@ -6,7 +6,7 @@ object, what is to happen next, and the audit row. Whatever goes wrong becomes a
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from dicom_node.logs import hashed
 from dicom_node.network.contexts import accepted_contexts
 from dicom_node.network.incoming import IncomingFile, Peer, StoreRequest
 from dicom_node.network.reception import Arrival, examine
-from dicom_node.network.server import Rejection, StorageServer
+from dicom_node.network.server import FurtherService, Rejection, StorageServer
 from dicom_node.network.statuses import Status, Unacceptable
 from storage.audit_trail import AuditEntry, append
 from storage.database import Database
@@ -56,6 +56,7 @@ class Listener:
     """A C-STORE and C-ECHO SCP over an object store and a database.
 
     full_below_bytes: free space below which objects are refused as out of resources (0xA700).
+    further: what else is served over the same associations.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Listener:
         on_kept: OnKept,
         on_release: OnRelease,
         full_below_bytes: int,
+        further: Sequence[FurtherService] = (),
     ) -> None:
         self._settings = settings
         self._store = store
@@ -84,6 +86,7 @@ class Listener:
             contexts=accepted_contexts(),
             incoming=store.incoming,
             max_pdu=settings.max_pdu,
+            further=further,
         )
 
     @property
@@ -180,7 +183,7 @@ class Listener:
         titled = [allowed for allowed in settings.allow if allowed.ae_title == peer.calling_ae]
         if settings.allow and not titled:
             return Rejection(*_CALLING_AE_UNKNOWN, "Its AE title is not in the list of allowed systems.")
-        if titled and not any(_may_call_from(allowed, peer.address) for allowed in titled):
+        if titled and not any(may_call_from(allowed, peer.address) for allowed in titled):
             return Rejection(*_CALLING_AE_UNKNOWN, "Its AE title is not allowed from its address.")
         if open_associations >= settings.max_associations:
             return Rejection(*_TOO_MANY, f"{open_associations} associations are open already.")
@@ -284,7 +287,8 @@ class Listener:
             self._late = [*entries, *self._late][-_MOST_LATE_ENTRIES:]
 
 
-def _may_call_from(allowed: AllowedPeer, address: str) -> bool:
+def may_call_from(allowed: AllowedPeer, address: str) -> bool:
+    """Whether a system may call from an address, by its entry in the settings."""
     if not allowed.addresses:
         return True
     called_from = ip_address(address.partition("%")[0])

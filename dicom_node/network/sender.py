@@ -15,6 +15,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
 
@@ -83,7 +84,7 @@ def send(destination: Destination, calling_ae: str, paths: Sequence[Path], timeo
     were. DamagedObject for a file that cannot be sent at all.
     """
     files = [_identified(path) for path in paths]
-    with _association(destination, calling_ae, _contexts(files), timeout_seconds) as association:
+    with associated(destination, calling_ae, _contexts(files), timeout_seconds) as association:
         for number, file in enumerate(files, start=1):
             status = _store(association, file, number, destination)
             if status in _STORED_WITH_WARNING or status in (0x0000, _STORED_BEFORE):
@@ -97,10 +98,58 @@ def send(destination: Destination, calling_ae: str, paths: Sequence[Path], timeo
 def echo(destination: Destination, calling_ae: str, timeout_seconds: float) -> None:
     """Verify that a peer answers (C-ECHO, PS3.4 A); raises PeerUnavailable or PeerRefused."""
     contexts = [build_context(Verification, list(UNCOMPRESSED))]
-    with _association(destination, calling_ae, contexts, timeout_seconds) as association:
-        status = _status(association.send_c_echo(), destination)
+    with associated(destination, calling_ae, contexts, timeout_seconds) as association:
+        status = status_of(association.send_c_echo(), destination)
         if status != 0x0000:
             raise PeerRefused(f"{destination.ae_title} answered the C-ECHO with status 0x{status:04X}.")
+
+
+@contextmanager
+def associated(
+    destination: Destination,
+    calling_ae: str,
+    contexts: list[PresentationContext],
+    timeout_seconds: float,
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+) -> Iterator[Association]:
+    """An association that this node opens and in the end releases, or aborts after an error.
+
+    roles: what is proposed where the node is not the SCU (PS3.7 D.3.3.4).
+    Raises PeerUnavailable (unreachable, silent) or PeerRefused (rejected, no presentation context).
+    """
+    quiet_library()
+    ae = AE(calling_ae)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = timeout_seconds
+    try:
+        association = ae.associate(
+            destination.host,
+            destination.port,
+            contexts=contexts,
+            ae_title=destination.ae_title,
+            ext_neg=list(roles),
+            evt_handlers=[(evt.EVT_CONN_OPEN, partial(_set_up_socket, timeout_seconds))],
+        )
+    except OSError as error:
+        raise PeerUnavailable(f"{_address(destination)} cannot be found: {error.strerror}.") from error
+    try:
+        if not association.is_established:
+            raise _why_not(association, destination)
+        association.dul.send_pdu = partial(_send_in_step, association, association.dul.send_pdu, destination)
+        yield association
+        association.release()
+    finally:
+        if association.is_established:
+            association.abort()
+        association.kill()
+
+
+def status_of(answer: Dataset, destination: Destination) -> int:
+    """The status that a peer answered; PeerUnavailable without an answer."""
+    if "Status" not in answer:
+        raise PeerUnavailable(f"{_address(destination)} ended the association or did not answer in time.")
+    return int(answer.Status)
 
 
 @dataclass(frozen=True)
@@ -133,40 +182,6 @@ def _contexts(files: Sequence[_File]) -> list[PresentationContext]:
         for syntax in (file.transfer_syntax_uid, *UNCOMPRESSED):
             wanted[file.sop_class_uid, syntax] = None
     return [build_context(sop_class, syntax) for sop_class, syntax in wanted]
-
-
-@contextmanager
-def _association(
-    destination: Destination,
-    calling_ae: str,
-    contexts: list[PresentationContext],
-    timeout_seconds: float,
-) -> Iterator[Association]:
-    quiet_library()
-    ae = AE(calling_ae)
-    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = timeout_seconds
-    try:
-        association = ae.associate(
-            destination.host,
-            destination.port,
-            contexts=contexts,
-            ae_title=destination.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, partial(_set_up_socket, timeout_seconds))],
-        )
-    except OSError as error:
-        raise PeerUnavailable(f"{_address(destination)} cannot be found: {error.strerror}.") from error
-    try:
-        if not association.is_established:
-            raise _why_not(association, destination)
-        association.dul.send_pdu = partial(_send_in_step, association, association.dul.send_pdu, destination)
-        yield association
-        association.release()
-    finally:
-        if association.is_established:
-            association.abort()
-        association.kill()
 
 
 def _set_up_socket(timeout_seconds: float, event: evt.Event) -> None:
@@ -210,7 +225,7 @@ def _store(association: Association, file: _File, number: int, destination: Dest
         raise PeerRefused(f"{_address(destination)} does not take {form}.")
     if not association.is_established:
         raise PeerUnavailable(f"{_address(destination)} ended the association.")
-    return _status(association.send_c_store(what, (number - 1) % 65535 + 1), destination)
+    return status_of(association.send_c_store(what, (number - 1) % 65535 + 1), destination)
 
 
 def _decompressed(file: _File) -> Dataset:
@@ -225,12 +240,6 @@ def _decompressed(file: _File) -> Dataset:
             "The peer takes no compressed pixel data, and the object's cannot be decompressed."
         ) from error
     return dataset
-
-
-def _status(answer: Dataset, destination: Destination) -> int:
-    if "Status" not in answer:
-        raise PeerUnavailable(f"{_address(destination)} ended the association or did not answer in time.")
-    return int(answer.Status)
 
 
 def _address(destination: Destination) -> str:

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,15 @@ class Rejection:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class FurtherService:
+    """A service beside storage: what is negotiated for it, and what serves it."""
+
+    contexts: tuple[PresentationContext, ...]
+    #: Of pynetdicom: an event and what is called for it, in the thread of the association.
+    handlers: tuple[tuple[Any, Callable[[evt.Event], Any]], ...]
+
+
 class StorageService(Protocol):
     """What a server does with associations and objects; called in the thread of the association."""
 
@@ -83,10 +92,12 @@ class StorageServer:
         contexts: list[PresentationContext],
         incoming: Path,
         max_pdu: int,
+        further: Sequence[FurtherService] = (),
     ) -> None:
         self._service = service
         self._address = (host, port)
-        self._contexts = contexts
+        self._contexts = [*contexts, *(context for service in further for context in service.contexts)]
+        self._further = further
         self._incoming = incoming
         self._ae = AE(ae_title)
         self._ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -110,6 +121,7 @@ class StorageServer:
             (evt.EVT_REQUESTED, partial(_requested, self._service)),
             (evt.EVT_ACCEPTED, partial(_accepted, self._service)),
             (evt.EVT_C_STORE, partial(_store, self._service)),
+            *(handler for service in self._further for handler in service.handlers),
         ]
         try:
             self._server = self._ae.make_server(

@@ -1,4 +1,4 @@
-"""Answers to a C-STORE request (PS3.4 B.2.3, PS3.7 C)."""
+"""Answers to a C-STORE request (PS3.4 B.2.3, PS3.7 C) and to an N-ACTION request (PS3.7 10.1.4.1.10)."""
 
 from enum import IntEnum
 
@@ -9,7 +9,14 @@ class Status(IntEnum):
     """The statuses that this node answers with."""
 
     SUCCESS = 0x0000
+    PROCESSING_FAILURE = 0x0110
+    NO_SUCH_SOP_INSTANCE = 0x0112
+    INVALID_ARGUMENT_VALUE = 0x0115
+    NO_SUCH_SOP_CLASS = 0x0118
     SOP_CLASS_NOT_SUPPORTED = 0x0122
+    NO_SUCH_ACTION = 0x0123
+    #: Of a request that is no C-STORE: try again later, or ask for less.
+    RESOURCE_LIMITATION = 0x0213
     #: The sender may try again later.
     OUT_OF_RESOURCES = 0xA700
     #: The data set is not of the SOP class, or not the instance, that the request named.

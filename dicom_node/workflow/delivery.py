@@ -4,7 +4,6 @@ Each destination has a thread of its own while something is due there: a dead on
 a crash interrupts is sent again: the objects are the same, and a destination takes them as one.
 """
 
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from sqlalchemy.orm import Session
 from config.errors import DamagedObject, FullfieldError, PeerRefused, PeerUnavailable
 from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
+from dicom_node.backoff import wait_seconds
 from dicom_node.logs import hashed
 from dicom_node.network.sender import send
 from dicom_node.workflow.patience import persist
@@ -43,8 +43,6 @@ _MOST_OBJECTS = 32
 _MOST_BYTES = 512 << 20
 #: For so long others keep away from what was taken; a line of 10 Mbit/s carries so many bytes in this time.
 _LEASE_SECONDS = 600.0
-#: Doublings of the wait after which it has long been the longest.
-_MOST_DOUBLINGS = 30
 
 
 class Courier:
@@ -197,7 +195,7 @@ class Courier:
         """Put all of them off by the same wait, so that they go together again."""
         if not consignments:
             return
-        wait = self._wait_seconds(max(consignment.attempt for consignment in consignments))
+        wait = wait_seconds(self._settings, max(consignment.attempt for consignment in consignments))
 
         def put_off(tx: Session) -> None:
             # In one order everywhere, so that no two transactions wait for each other's jobs.
@@ -220,12 +218,6 @@ class Courier:
             wait_seconds=round(wait, 1),
             reason=reason,
         )
-
-    def _wait_seconds(self, attempt: int) -> float:
-        """Doubles with each attempt; the jitter keeps many nodes from calling all at once."""
-        first, longest = self._settings.first_wait_seconds, self._settings.longest_wait_seconds
-        wait = min(longest, first * 2 ** min(attempt - 1, _MOST_DOUBLINGS))
-        return random.uniform(max(wait / 2, min(first, longest)), wait)
 
     def _settle(self, step: Callable[[Session], _Answer]) -> _Answer:
         return persist(self._database, step, self._stopping.wait)

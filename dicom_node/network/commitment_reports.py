@@ -1,0 +1,452 @@
+"""The storage commitment SCP: takes requests, and reports on each until the peer has the report (PS3.4 J.3).
+
+A request is in the database before it is acknowledged, so its report outlives the node. A report goes over the
+association that asked while that is open, else over another that the peer has open, else over a new one to the
+peer's port, else it waits for the peer to call again. Each peer has a thread of its own while something is due to
+it: one that is silent, or has asked for thousands of objects, holds up nobody else.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from pynetdicom import evt
+from pynetdicom.presentation import build_role
+from pynetdicom.sop_class import StorageCommitmentPushModel
+
+from config.errors import FullfieldError, PeerRefused, PeerUnavailable, StorageFull, StorageUnavailable
+from config.settings import DeliverySettings, ListenerSettings
+from dicom_node.audit import Action, record
+from dicom_node.backoff import wait_seconds
+from dicom_node.logs import hashed
+from dicom_node.network.commitment import FailureReason, Judgement, judge, read_request, report
+from dicom_node.network.contexts import commitment_contexts
+from dicom_node.network.incoming import Peer, StreamedMessages, file_of
+from dicom_node.network.listener import may_call_from
+from dicom_node.network.notifications import Notification
+from dicom_node.network.sender import associated, status_of
+from dicom_node.network.server import FurtherService
+from dicom_node.network.statuses import Status, Unacceptable
+from storage.commitments import (
+    CommitmentRequest,
+    add_commitment,
+    claim_commitment,
+    due_commitments,
+    free_commitments,
+    hasten_commitments,
+    settle_commitment,
+)
+from storage.database import Database
+from storage.files import ObjectStore
+from storage.schema import Commitment, CommitmentState
+
+log = structlog.get_logger()
+
+_ACTOR = "commitment"
+#: For so long other nodes keep away from what this one is about.
+_LEASE_SECONDS = 600.0
+#: A peer that releases its association as soon as it is answered has the time to do so.
+_MOMENT_SECONDS = 0.5
+#: Objects that one audit row names; the database has all of them.
+_MOST_NAMED = 16
+#: Answers under which the peer has the report: success and warnings (PS3.7 C.1, C.4).
+_TAKEN = {0x0000, 0x0107, 0x0116}
+#: Processing failure and resource limitation (PS3.7 C.5): time may mend them.
+_LATER = {0x0110, 0x0213}
+
+
+@dataclass(frozen=True)
+class _Address:
+    """Where a peer takes reports."""
+
+    ae_title: str
+    host: str
+    port: int
+
+
+class CommitmentReports:
+    """Requests and reports, from `start` to `stop`; `service` is what a listener serves of it.
+
+    name: no two nodes alive share one. What a dead namesake had under way is free again at once.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: ObjectStore,
+        listener: ListenerSettings,
+        settings: DeliverySettings,
+        *,
+        name: str,
+    ) -> None:
+        self.service = FurtherService(
+            contexts=tuple(commitment_contexts()),
+            handlers=((evt.EVT_ACCEPTED, self._accepted), (evt.EVT_N_ACTION, self._requested)),
+        )
+        self._database = database
+        self._store = store
+        self._listener = listener
+        self._settings = settings
+        self._name = name
+        self._lock = threading.Lock()
+        #: What a report can be sent over, newest last.
+        self._associations: list[StreamedMessages] = []
+        #: Peers that have called since this was last looked at.
+        self._callers: set[str] = set()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._look_out, name="commitment", daemon=True)
+        self._rounds: dict[str, threading.Thread] = {}
+
+    def start(self) -> None:
+        """Begin to report."""
+        self._thread.start()
+
+    def stop(self, grace_seconds: float = 10) -> None:
+        """Begin no more reports, and let those under way come to their end."""
+        self._stopping.set()
+        end = time.monotonic() + grace_seconds
+        for thread in [self._thread, *self._rounds.values()]:
+            if thread.is_alive():
+                thread.join(max(0.0, end - time.monotonic()))
+
+    # What pynetdicom calls, in the thread of an association.
+
+    def _accepted(self, event: evt.Event) -> None:
+        """An association has begun: if reports can go over it, they do."""
+        if any(context.abstract_syntax == StorageCommitmentPushModel for context in event.assoc.accepted_contexts):
+            messages: StreamedMessages = event.assoc.dimse
+            with self._lock:
+                self._associations.append(messages)
+                self._callers.add(_peer(messages).calling_ae)
+
+    def _requested(self, event: evt.Event) -> tuple[int, None]:
+        """Enter a request, and answer the N-ACTION."""
+        peer = _peer(event.assoc.dimse)
+        try:
+            too_large = file_of(event.request).size > 0 and not event.request.ActionInformation.getvalue()
+            asked = read_request(event.request, lambda: event.action_information, too_large=too_large)
+            self._enter(
+                CommitmentRequest(
+                    transaction_uid=asked.transaction_uid,
+                    items=asked.items,
+                    calling_ae=peer.calling_ae,
+                    called_ae=peer.called_ae,
+                    peer_address=peer.address,
+                    association_id=peer.association_id,
+                )
+            )
+        except Unacceptable as error:
+            return self._refused(peer, error.status, str(error)), None
+        except (StorageFull, StorageUnavailable) as error:
+            return self._refused(peer, Status.RESOURCE_LIMITATION, str(error)), None
+        except Exception:
+            log.exception("a request for storage commitment could not be entered")
+            return self._refused(peer, Status.PROCESSING_FAILURE, "An internal error; the log has it."), None
+        log.info(
+            "storage commitment requested",
+            transaction=hashed(asked.transaction_uid),
+            objects=len(asked.items),
+            calling_ae=peer.calling_ae,
+        )
+        return Status.SUCCESS, None
+
+    def _enter(self, request: CommitmentRequest) -> None:
+        with self._database.transaction() as tx:
+            entered = add_commitment(
+                tx, request, owner=self._name, lease_seconds=_LEASE_SECONDS, wait_seconds=_MOMENT_SECONDS
+            )
+            if entered == "conflict":
+                said = "The Transaction UID was used before, for other objects."
+                raise Unacceptable(Status.INVALID_ARGUMENT_VALUE, said)
+            record(
+                tx,
+                Action.COMMITMENT_REQUESTED,
+                actor=_ACTOR,
+                peer_ae=request.calling_ae,
+                peer_address=request.peer_address,
+                details={
+                    "transaction_uid": request.transaction_uid,
+                    "objects": len(request.items),
+                    "called_ae": request.called_ae,
+                    "association": request.association_id,
+                }
+                | ({"repeated": True} if entered == "repeated" else {}),
+            )
+
+    def _refused(self, peer: Peer, status: Status, reason: str) -> int:
+        told = {"status": f"0x{status:04X}", "reason": reason}
+        log.warning("storage commitment not taken on", calling_ae=peer.calling_ae, **told)
+        try:
+            with self._database.transaction() as tx:
+                record(
+                    tx,
+                    Action.COMMITMENT_REFUSED,
+                    actor=_ACTOR,
+                    outcome="refused",
+                    peer_ae=peer.calling_ae,
+                    peer_address=peer.address,
+                    details={**told, "called_ae": peer.called_ae, "association": peer.association_id},
+                )
+        except FullfieldError as error:
+            log.warning("an audit row could not be written", reason=str(error))
+        return status
+
+    # The threads that report.
+
+    def _look_out(self) -> None:
+        """Have reports made to every peer to which one is due."""
+        namesakes_freed = False
+        while not self._stopping.wait(self._settings.poll_seconds):
+            try:
+                if not namesakes_freed:
+                    with self._database.transaction() as tx:
+                        free_commitments(tx, self._name)
+                    namesakes_freed = True
+                self._hasten()
+                with self._database.reading() as tx:
+                    due = due_commitments(tx, self._name)
+            except FullfieldError as error:
+                log.warning("requests for storage commitment could not be read", reason=str(error))
+                continue
+            self._rounds = {peer: thread for peer, thread in self._rounds.items() if thread.is_alive()}
+            for peer in sorted(set(due) - set(self._rounds)):
+                self._rounds[peer] = threading.Thread(
+                    target=self._make_round, args=(peer,), name="commitment round", daemon=True
+                )
+                self._rounds[peer].start()
+
+    def _hasten(self) -> None:
+        """What waits for a peer that has called is due."""
+        with self._lock:
+            self._associations = [messages for messages in self._associations if not messages.notifications.ended]
+            callers, self._callers = self._callers, set()
+        try:
+            for caller in callers:
+                with self._database.transaction() as tx:
+                    hasten_commitments(tx, caller, owner=self._name, lease_seconds=_LEASE_SECONDS)
+        except FullfieldError:
+            with self._lock:
+                self._callers |= callers
+            raise
+
+    def _make_round(self, peer: str) -> None:
+        try:
+            while not self._stopping.is_set():
+                with self._database.transaction() as tx:
+                    commitment = claim_commitment(tx, peer, owner=self._name, lease_seconds=_LEASE_SECONDS)
+                if commitment is None:
+                    return
+                self._report(commitment)
+        except FullfieldError as error:
+            log.warning("a round of reports on storage commitment ended early", peer=peer, reason=str(error))
+
+    def _report(self, commitment: Commitment) -> None:
+        """Make one attempt, and note what became of it."""
+        address = self._address(commitment)
+        if address is None and not self._open(commitment):
+            self._wait_for_the_peer(commitment)
+            return
+        judgement = None
+        try:
+            judgement = judge(self._database, self._store, tuple((item[0], item[1]) for item in commitment.items))
+            status, way = self._send(commitment, address, report(commitment.transaction_uid, judgement))
+        except (PeerUnavailable, PeerRefused, StorageUnavailable, StorageFull) as error:
+            # A peer that rejects the association is tried again too: its administrator may mend it within the day.
+            self._postpone(commitment, str(error), None)
+        except FullfieldError:
+            raise
+        except Exception as error:
+            log.exception("a report on storage commitment failed", peer=commitment.calling_ae)
+            what = f"An internal error ({type(error).__name__}); the node's log says where."
+            self._postpone(commitment, what, None)
+        else:
+            self._answered(commitment, judgement, status, way)
+
+    def _send(self, commitment: Commitment, address: _Address | None, notification: Notification) -> tuple[int, str]:
+        """Send a report by the first way that leads to the peer; its answer, and the way."""
+        timeout = self._settings.timeout_seconds
+        unavailable = PeerUnavailable("The peer has no association open any more.")
+        for messages in self._open(commitment):
+            same = _peer(messages).association_id == commitment.association_id
+            try:
+                status = messages.notifications.send(notification, timeout)
+                return status, "the same association" if same else "another association of the peer's"
+            except PeerUnavailable as error:
+                unavailable = error
+        if address is None:
+            raise unavailable
+        return self._send_anew(commitment, address, notification), "a new association"
+
+    def _send_anew(self, commitment: Commitment, address: _Address, notification: Notification) -> int:
+        """Open an association to the peer, as its SCP (PS3.4 J.3.3, PS3.7 D.3.3.4).
+
+        A peer that accepts the context and passes over the role gets the report all the same: it has asked for
+        it, and older ones know no role selection.
+        """
+        roles = [build_role(StorageCommitmentPushModel, scp_role=True)]
+        timeout = self._settings.timeout_seconds
+        with associated(address, commitment.called_ae, commitment_contexts(), timeout, roles) as association:
+            answer, _ = association.send_n_event_report(
+                notification.information,
+                notification.event_type,
+                notification.sop_class_uid,
+                notification.sop_instance_uid,
+            )
+            return status_of(answer, address)
+
+    def _open(self, commitment: Commitment) -> list[StreamedMessages]:
+        """The peer's associations over which a report can go now: the one that asked first, then the newest."""
+        with self._lock:
+            found = [
+                messages
+                for messages in reversed(self._associations)
+                if messages.notifications.open and _peer(messages).calling_ae == commitment.calling_ae
+            ]
+        return sorted(found, key=lambda messages: _peer(messages).association_id != commitment.association_id)
+
+    def _address(self, commitment: Commitment) -> _Address | None:
+        """The port of the peer's entry in the settings, at the address that it asked from."""
+        for allowed in self._listener.allow:
+            if (
+                allowed.port is not None
+                and allowed.ae_title == commitment.calling_ae
+                and may_call_from(allowed, commitment.peer_address)
+            ):
+                return _Address(allowed.ae_title, commitment.peer_address, allowed.port)
+        return None
+
+    # What becomes of an attempt.
+
+    def _answered(self, commitment: Commitment, judgement: Judgement, status: int, way: str) -> None:
+        said = f"{commitment.calling_ae} answered the report with status 0x{status:04X}."
+        if status in _LATER:
+            self._postpone(commitment, said, status)
+            return
+        details: dict[str, Any] = {
+            "committed": len(judgement.items) - len(judgement.failed),
+            "failed": len(judgement.failed),
+            "over": way,
+            **_failures(judgement.failed),
+        }
+        if status in _TAKEN:
+            settled = self._settle(
+                commitment,
+                Action.COMMITMENT_REPORTED,
+                CommitmentState.REPORTED,
+                status=status,
+                failed=judgement.failed,
+                study_instance_uid=judgement.study_instance_uid,
+                details=details,
+            )
+            if settled:
+                log.info("storage commitment reported", **self._facts(commitment), **_counts(details))
+        else:
+            self._settle(
+                commitment,
+                Action.COMMITMENT_REPORT_REFUSED,
+                CommitmentState.REFUSED,
+                reason=said,
+                status=status,
+                details=details,
+            )
+            log.warning("a report on storage commitment was refused", reason=said, **self._facts(commitment))
+
+    def _wait_for_the_peer(self, commitment: Commitment) -> None:
+        """Without a port there is no way to a peer that has no association open: its next one is waited for."""
+        self._postpone(
+            commitment,
+            f"{commitment.calling_ae} has no association open and no port in [[listener.allow]]; "
+            "the report waits until it calls again.",
+            None,
+            wait=self._left(commitment),
+        )
+
+    def _postpone(self, commitment: Commitment, reason: str, status: int | None, wait: float | None = None) -> None:
+        if self._left(commitment) <= 0:
+            self._settle(
+                commitment, Action.COMMITMENT_ABANDONED, CommitmentState.ABANDONED, reason=reason, status=status
+            )
+            log.warning("a report on storage commitment is undeliverable", reason=reason, **self._facts(commitment))
+            return
+        wait = wait_seconds(self._settings, commitment.attempts) if wait is None else wait
+        self._settle(
+            commitment,
+            Action.COMMITMENT_POSTPONED,
+            CommitmentState.WAITING,
+            reason=reason,
+            status=status,
+            wait=wait,
+        )
+        log.warning("a report on storage commitment is postponed", reason=reason, **self._facts(commitment))
+
+    def _left(self, commitment: Commitment) -> float:
+        """Seconds until a report is given up."""
+        until = commitment.requested_at + timedelta(hours=self._settings.give_up_after_hours)
+        return (until - datetime.now(UTC)).total_seconds()
+
+    def _settle(
+        self,
+        commitment: Commitment,
+        action: Action,
+        state: CommitmentState,
+        *,
+        reason: str | None = None,
+        status: int | None = None,
+        wait: float = 0,
+        failed: Mapping[str, int] | None = None,
+        study_instance_uid: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> bool:
+        told: dict[str, Any] = {"transaction_uid": commitment.transaction_uid, "attempt": commitment.attempts}
+        told |= details or {}
+        told |= {"reason": reason} if reason else {}
+        told |= {"status": f"0x{status:04X}"} if status else {}
+        told |= {"wait_seconds": round(wait, 1)} if wait else {}
+        with self._database.transaction() as tx:
+            settled = settle_commitment(
+                tx,
+                commitment.id,
+                attempt=commitment.attempts,
+                state=state,
+                reason=reason,
+                status=status,
+                failed=failed,
+                wait_seconds=wait,
+            )
+            # A report that has arrived is told even if the peer has asked again meanwhile.
+            if settled or action == Action.COMMITMENT_REPORTED:
+                record(
+                    tx,
+                    action,
+                    actor=_ACTOR,
+                    outcome="success" if state == CommitmentState.REPORTED else "failed",
+                    peer_ae=commitment.calling_ae,
+                    peer_address=commitment.peer_address,
+                    study_instance_uid=study_instance_uid,
+                    details=told,
+                )
+        return settled
+
+    def _facts(self, commitment: Commitment) -> dict[str, Any]:
+        return {"transaction": hashed(commitment.transaction_uid), "peer": commitment.calling_ae}
+
+
+def _peer(messages: StreamedMessages) -> Peer:
+    assert messages.peer is not None
+    return messages.peer
+
+
+def _counts(details: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: details[name] for name in ("committed", "failed", "over")}
+
+
+def _failures(failed: Mapping[str, FailureReason]) -> dict[str, Any]:
+    """The first objects that are not committed, each with its reason."""
+    if not failed:
+        return {}
+    named = list(failed.items())[:_MOST_NAMED]
+    return {"not_committed": [f"{uid} (0x{reason:04X})" for uid, reason in named]}
