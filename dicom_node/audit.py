@@ -39,6 +39,8 @@ class Action(StrEnum):
     JOB_RETRIED = "job_retried"
     JOB_CANCELLED = "job_cancelled"
     RECONSTRUCTED = "reconstructed"
+    #: An object that goes with pictures is to be sent on as it came.
+    PASSED_ON = "passed_on"
     DELIVERED = "delivered"
     DELIVERY_POSTPONED = "delivery_postponed"
     DELIVERY_REFUSED = "delivery_refused"
@@ -151,6 +153,7 @@ _WORDS: dict[str, str] = {
     Action.JOB_RETRIED: "retried the job",
     Action.JOB_CANCELLED: "cancelled the job",
     Action.RECONSTRUCTED: "reconstructed",
+    Action.PASSED_ON: "passed on as it came",
     Action.DELIVERED: "delivered",
     Action.DELIVERY_POSTPONED: "postponed a delivery",
     Action.DELIVERY_REFUSED: "had a delivery refused",

@@ -20,10 +20,16 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import pixel_array
 from pydicom.tag import Tag
 from pydicom.uid import (
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
     XRayAngiographicImageStorage,
     generate_uid,
@@ -32,8 +38,19 @@ from pydicom.uid import (
 from dicom_node.commands.demo import SAMPLE
 from inference.reconstruction import Provenance, Reconstruction
 
-#: Every transfer syntax in which `write` can put an object, beside the two little endian ones.
+#: Every compressed transfer syntax in which `write` can put an object: those that lose nothing, and the others.
 COMPRESSED = (RLELossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless)
+LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000)
+
+#: Which of dcmtk's programs writes a transfer syntax.
+_DCMTK = {
+    DeflatedExplicitVRLittleEndian: ("dcmconv", "+td"),
+    ExplicitVRBigEndian: ("dcmconv", "+tb"),
+    JPEGBaseline8Bit: ("dcmcjpeg", "--encode-baseline", "--uid-never"),
+    JPEGExtended12Bit: ("dcmcjpeg", "--encode-extended", "--uid-never"),
+    JPEGLosslessSV1: ("dcmcjpeg", "--encode-lossless-sv1"),
+    JPEGLSNearLossless: ("dcmcjpls", "--encode-nearlossless", "--uid-never"),
+}
 
 
 class Box(NamedTuple):
@@ -102,16 +119,17 @@ def xa(
 
 def write(dataset: Dataset, path: Path, transfer_syntax: str | None = None) -> Path:
     """Write a part-10 file, in another transfer syntax if one is named, and return its path."""
-    if transfer_syntax == JPEGLosslessSV1:
+    if transfer_syntax in _DCMTK:
         plain = path.with_suffix(".plain")
         dcmwrite(plain, dataset, enforce_file_format=True)
-        subprocess.run(["dcmcjpeg", "--encode-lossless-sv1", plain, path], check=True)
+        subprocess.run([*_DCMTK[transfer_syntax], plain, path], check=True)
         plain.unlink()
         return path
-    if transfer_syntax in COMPRESSED:
+    if transfer_syntax in (*COMPRESSED, JPEG2000):
         dcmwrite(path, dataset, enforce_file_format=True)
         dataset = dcmread(path)
-        dataset.compress(transfer_syntax, generate_instance_uid=False)
+        how = {"j2k_cr": [4]} if transfer_syntax == JPEG2000 else {}
+        dataset.compress(transfer_syntax, generate_instance_uid=False, **how)
     elif transfer_syntax is not None:
         dcmwrite(path, dataset, enforce_file_format=True)
         dataset = dcmread(path)

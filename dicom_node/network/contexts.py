@@ -5,54 +5,47 @@ from collections.abc import Iterable
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
-    EnhancedXAImageStorage,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
-    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    MultiFrameSingleBitSecondaryCaptureImageStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
     RLELossless,
-    SecondaryCaptureImageStorage,
-    XRayAngiographicImageStorage,
-    XRayRadiofluoroscopicImageStorage,
 )
 from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, build_context
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
-#: Objects that may hold collimated fluoroscopy.
-SOP_CLASSES: tuple[UID, ...] = (
-    XRayAngiographicImageStorage,
-    EnhancedXAImageStorage,
-    XRayRadiofluoroscopicImageStorage,
-    SecondaryCaptureImageStorage,
-    MultiFrameSingleBitSecondaryCaptureImageStorage,
-    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
-)
+from dicom_node.lossy import LOSSY
+from dicom_node.sop_classes import RECEIVED
 
 UNCOMPRESSED: tuple[UID, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
-#: Of those that a peer proposes in one context, the one that it proposes first is accepted.
+#: All that there is a decoder for. Of those that a peer proposes in one context, the one that it proposes first
+#: is accepted, but one that loses nothing before one that does: who proposes both has the whole picture
+#: (PS3.5 10.1).
 TRANSFER_SYNTAXES: tuple[UID, ...] = (
     *UNCOMPRESSED,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     JPEGLosslessSV1,
     JPEGLossless,
     JPEGLSLossless,
     JPEG2000Lossless,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     RLELossless,
+    *LOSSY,
 )
 
 
 def accepted_contexts() -> list[PresentationContext]:
     """What the listener accepts: the table above, and verification (PS3.4 A)."""
-    storage = [build_context(sop_class, list(TRANSFER_SYNTAXES)) for sop_class in SOP_CLASSES]
+    storage = [build_context(sop_class, list(TRANSFER_SYNTAXES)) for sop_class in RECEIVED]
     return [*storage, build_context(Verification, list(UNCOMPRESSED))]
 
 
@@ -71,7 +64,7 @@ def archive_contexts() -> list[PresentationContext]:
 def in_the_order_of(
     proposed: Iterable[PresentationContext], supported: Iterable[PresentationContext]
 ) -> list[PresentationContext]:
-    """Supported contexts, the transfer syntaxes of each in the order in which the peer proposed them.
+    """Supported contexts, the transfer syntaxes of each in the order in which the peer proposed them, lossy ones last.
 
     pynetdicom accepts the first of its own order; the peer knows better what it can send without converting.
     """
@@ -83,6 +76,7 @@ def in_the_order_of(
         wanted = order.get(str(context.abstract_syntax))
         if wanted is not None:
             known = [syntax for syntax in dict.fromkeys(wanted) if syntax in context.transfer_syntax]
+            known.sort(key=lambda syntax: syntax in LOSSY)
             context = build_context(context.abstract_syntax, known or list(context.transfer_syntax))
         ordered.append(context)
     return ordered

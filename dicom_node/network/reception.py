@@ -8,11 +8,14 @@ from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
+from dicom_node.deflated import inflated
 from dicom_node.network.incoming import StoreRequest, printable
 from dicom_node.network.statuses import Status, Unacceptable
 
 #: Values before the pixel data larger than this are left out of the header, and of the memory.
 _LARGEST_VALUE = 1 << 20
+#: Of a deflated data set so much is inflated to find its header; what lies behind is not looked at.
+_LARGEST_HEADER = 64 << 20
 
 #: PS3.5 9.1, but for leading zeros in a component: they are wrong, and devices send them.
 _UID = re.compile(r"(?=.{1,64}$)[0-9]+(?:\.[0-9]+)*")
@@ -47,7 +50,8 @@ def header_facts(path: Path) -> Dataset:
     Nothing of it is read from the file later. Raises Unacceptable (0xC000) for what is not a DICOM file.
     """
     try:
-        header = dcmread(path, stop_before_pixels=True, defer_size=_LARGEST_VALUE)
+        file = inflated(path, _LARGEST_HEADER, whole=False) or path
+        header = dcmread(file, stop_before_pixels=True, defer_size=_LARGEST_VALUE)
         for tag in list(header.keys()):
             raw = header.get_item(tag, keep_deferred=True)
             if isinstance(raw, RawDataElement) and raw.value is None and raw.length:

@@ -3,6 +3,7 @@
 PS3.3 C.7.6.1 (Image Type), C.12.1 (Synthetic Data, Contributing Equipment) and C.12.4 (derivation).
 """
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
@@ -12,22 +13,15 @@ from highdicom.base_content import ContributingEquipment
 from highdicom.sr.coding import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import (
-    JPEG2000,
-    JPEG2000MC,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLSNearLossless,
-)
 
 from config.mark import Mark
+from dicom_node.lossy import METHODS
 from dicom_node.objects.identity import Origin
 from dicom_node.objects.mark import Drawn
 from dicom_node.objects.source_header import copy_attributes, read_value
 from inference.reconstruction import Provenance, Reconstruction
 
 MANUFACTURER = "Fullfield"
-_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC)
 #: Attributes of a Contributing Equipment item that an acquiring system gives of itself.
 _DEVICE = (
     "Manufacturer",
@@ -183,7 +177,29 @@ def _name_equipment(source: Dataset, result: Dataset, statement: Statement) -> N
 
 
 def _carry_losses(source: Dataset, result: Dataset) -> None:
-    """What was once compressed with loss stays so (C.7.6.1.1.5), even where the source forgot to say it."""
+    """What was once compressed with loss stays so (C.7.6.1.1.5), even where the source forgot to say it.
+
+    The source's ratios and methods were taken over; where it names none, those of its own compression are told.
+    """
     meta = getattr(source, "file_meta", None)
-    if meta is not None and meta.get("TransferSyntaxUID") in _LOSSY:
-        result.LossyImageCompression = "01"
+    method = METHODS.get(meta.get("TransferSyntaxUID")) if meta is not None else None
+    if method is None:
+        return
+    result.LossyImageCompression = "01"
+    if read_value(result, "LossyImageCompressionMethod") is not None:
+        return
+    result.LossyImageCompressionMethod = method
+    ratio = _compression_ratio(source)
+    if ratio is not None and read_value(result, "LossyImageCompressionRatio") is None:
+        result.LossyImageCompressionRatio = f"{ratio:.4g}"
+
+
+def _compression_ratio(source: Dataset) -> float | None:
+    """How many times smaller the pixel data are than their values, or None where that cannot be told."""
+    coded = read_value(source, "PixelData")
+    sides = [read_value(source, keyword) for keyword in ("Rows", "Columns", "BitsStored", "SamplesPerPixel")]
+    if not isinstance(coded, bytes) or not coded or not all(isinstance(side, int) for side in sides):
+        return None
+    frames = read_value(source, "NumberOfFrames")
+    bits: int = math.prod(sides) * (frames if isinstance(frames, int) else 1)
+    return bits / 8 / len(coded)

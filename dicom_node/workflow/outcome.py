@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from config.errors import Declined
 from config.routes import Route
 from dicom_node.audit import Action, record
+from dicom_node.sop_classes import PASSED_ON
 from dicom_node.workflow.reconstruction import read_image, results_of, seed_of
 from storage.files import ObjectStore
 from storage.objects import ReceivedObject, find_object, keep_object
@@ -52,6 +53,8 @@ class Outcome:
 
     made: list[Made]
     refused: list[Refused]
+    #: Originals that go to the destinations as they came.
+    passed_on: list[StoredObject]
     #: Profile and version of the model.
     model: str
     #: SHA-256 of its weights.
@@ -60,7 +63,7 @@ class Outcome:
     @property
     def reason(self) -> str | None:
         """Why some were refused, in one sentence; None if none was."""
-        if len(self.made) + len(self.refused) == 1:
+        if self.count == 1:
             return self.refused[0].reason if self.refused else None
         counted = Counter(refused.reason for refused in self.refused)
         return "; ".join(f"{count} of {self.count} objects: {why}" for why, count in counted.items()) or None
@@ -68,7 +71,7 @@ class Outcome:
     @property
     def count(self) -> int:
         """How many originals there were."""
-        return len(self.made) + len(self.refused)
+        return len(self.made) + len(self.refused) + len(self.passed_on)
 
 
 def work_out(
@@ -78,20 +81,24 @@ def work_out(
     reconstructor: "Reconstructor",
     progress: Callable[[float], None],
 ) -> Outcome:
-    """Reconstruct each original and keep its results' files.
+    """Reconstruct each original and keep its results' files; what goes with pictures needs no work.
 
     progress: told the share of the job done, in (0, 1]; what it raises ends the work.
     Raises DamagedObject for an original that is missing or changed, StorageFull or StorageUnavailable.
     """
     weights = reconstructor.weights
     model = f"{weights.profile} {weights.version}"
-    outcome = Outcome([], [], model=model, digest=weights.digest)
+    outcome = Outcome([], [], [], model=model, digest=weights.digest)
     for number, original in enumerate(originals):
 
         def share(done: float, number: int = number) -> None:
             progress((number + done) / len(originals))
 
         share(0)
+        if original.sop_class_uid in PASSED_ON:
+            store.verify(original.digest)
+            outcome.passed_on.append(original)
+            continue
         try:
             source = _read(store, original)
             datasets = results_of(
@@ -117,14 +124,19 @@ def enter(tx: Session, lease: Lease, outcome: Outcome, route: Route) -> Job:
 
     Raises LeaseLost, and nothing of it is entered, when the job is another worker's by now.
     """
-    state = JobState.RECONSTRUCTED if outcome.made else JobState.DECLINED
-    job = finish(tx, lease, state, reason=outcome.reason, model_digest=outcome.digest)
+    state = JobState.RECONSTRUCTED if outcome.made or outcome.passed_on else JobState.DECLINED
+    digest = outcome.digest if outcome.made or outcome.refused else None
+    job = finish(tx, lease, state, reason=outcome.reason, model_digest=digest)
     for made in outcome.made:
         for received in made.results:
             result = _entered(tx, job, received)
             for destination in route.destinations:
                 add_delivery(tx, job=job, object=result, destination=destination)
             _tell_of_result(tx, job, outcome, made, result)
+    for original in outcome.passed_on:
+        for destination in route.destinations:
+            add_delivery(tx, job=job, object=original, destination=destination)
+        _tell_of_passing_on(tx, job, original)
     for refused in outcome.refused:
         _tell_of_refusal(tx, job, refused)
     return job
@@ -181,6 +193,19 @@ def _tell_of_result(tx: Session, job: Job, outcome: Outcome, made: Made, result:
             "device": made.device,
             "route": job.route,
         },
+    )
+
+
+def _tell_of_passing_on(tx: Session, job: Job, original: StoredObject) -> None:
+    record(
+        tx,
+        Action.PASSED_ON,
+        actor=ACTOR,
+        study_instance_uid=original.study_instance_uid,
+        series_instance_uid=original.series_instance_uid,
+        sop_instance_uid=original.sop_instance_uid,
+        job_id=job.id,
+        details={"digest": original.digest, "sop_class_uid": original.sop_class_uid, "route": job.route},
     )
 
 

@@ -1,6 +1,7 @@
 """One image from decoding to result objects: the same way for the worker and for the command line."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -10,8 +11,10 @@ from pydicom.dataset import Dataset
 
 from config.errors import UnfamiliarImage, UnsupportedImage
 from config.mark import Mark
+from dicom_node.deflated import InflatedTooFar, inflated
 from dicom_node.objects.secondary_capture import check_identity, secondary_captures
 from dicom_node.objects.segmentation import Segmentation
+from dicom_node.sop_classes import PASSED_ON
 from dicom_node.workflow.routing import facts
 from inference.aperture import find_apertures
 from inference.pixels import read_cine
@@ -27,9 +30,14 @@ def read_image(file: Path | BinaryIO) -> Dataset:
     Raises UnsupportedImage for bytes that are no whole data set, OSError where the file cannot be read.
     """
     try:
-        source = dcmread(file)
+        source = dcmread(inflated(file, _room_for_a_data_set()) or file)
     except MemoryError:
         raise
+    except InflatedTooFar as error:
+        raise UnsupportedImage(
+            "The object needs more memory than this machine has, once it is inflated; the administrator lets a larger "
+            "machine do it."
+        ) from error
     except Exception as error:  # foreign bytes can do anything to the parser
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -62,6 +70,8 @@ def results_of(
     if barred is not None:
         raise UnsupportedImage(f"{barred[:1].upper()}{barred[1:]}.")
     check_identity(source)
+    if source.SOPClassUID in PASSED_ON:
+        raise UnsupportedImage(f"An object of the SOP class {source.SOPClassUID.name} holds no picture.")
     seed = seed_of(source) if seed is None else seed
     cine = read_cine(source)
     apertures, aperture_source = find_apertures(source, cine, reconstructor.find_apertures)
@@ -74,6 +84,11 @@ def results_of(
     if not segmentation:
         return pictures
     return [*pictures, Segmentation(source, pictures, reconstruction, route=route, mark=mark)]
+
+
+def _room_for_a_data_set() -> int:
+    """Bytes of a data set whose reconstruction fits into the machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
 
 
 def seed_of(source: Dataset) -> int:

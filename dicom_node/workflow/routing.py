@@ -14,8 +14,10 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
+from pydicom.uid import UID
 
 from config.routes import Route, RouteTable, Rule, fits_name, load_routes
+from dicom_node.sop_classes import PASSED_ON, RECONSTRUCTED
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,14 @@ def facts(header: Dataset, calling_ae: str, called_ae: str) -> Facts:
 
 
 def _barred(header: Dataset) -> str | None:
-    """Generated pictures take no route, or a result sent back would be reconstructed again and again."""
+    """Why no route is to take the object.
+
+    Generated pictures are not to be reconstructed again and again when they are sent back; and other pictures
+    than fluoroscopy are nothing that the models know.
+    """
+    sop_class = (_texts(header, "SOPClassUID") or [""])[0]
+    if sop_class and sop_class not in (*RECONSTRUCTED, *PASSED_ON):
+        return f"an object of the SOP class {UID(sop_class).name} is not reconstructed"
     if _texts(header, "SyntheticData") == ["YES"]:
         return "the picture is itself generated (SyntheticData is YES)"
     image_type = _texts(header, "ImageType") or []

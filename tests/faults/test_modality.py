@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, generate_uid
+from pydicom.uid import MRImageStorage, generate_uid
 
 from storage.files import ObjectStore
 from storage.schema import AuditRow
@@ -42,10 +42,10 @@ def test_an_unknown_calling_title_is_kept_out(here: Hospital) -> None:
 
 
 def test_an_unknown_sop_class_is_refused(here: Hospital) -> None:
-    image = here.cine(frames=0, sop_class=CTImageStorage)
+    image = here.cine(frames=0, sop_class=MRImageStorage)
     assert not here.push(image).accepted
     row = _told(here, "contexts_refused")
-    assert row.details["sop_class_uids"] == [CTImageStorage]
+    assert row.details["sop_class_uids"] == [MRImageStorage]
     assert here.goes_through()
 
 

@@ -2,22 +2,31 @@
 
 import resource
 import subprocess
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.pixels import get_decoder
 from pydicom.uid import (
-    EnhancedXAImageStorage,
+    JPEG2000,
+    MPEG2MPML,
+    AllTransferSyntaxes,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
-    SecondaryCaptureImageStorage,
+    XRayAngiographicImageStorage,
     generate_uid,
 )
 from pynetdicom import AE, build_context
@@ -25,7 +34,9 @@ from pynetdicom.sop_class import Verification
 
 from config.errors import StorageUnavailable
 from config.settings import ListenerSettings
+from dicom_node.network.contexts import TRANSFER_SYNTAXES
 from dicom_node.network.listener import Listener
+from dicom_node.sop_classes import RECEIVED
 from storage.audit_trail import verify
 from storage.schema import ObjectKind
 from tests.captured_log import captured_log
@@ -53,18 +64,24 @@ def test_a_c_echo_is_answered(node):
 
 
 @pytest.mark.parametrize(
-    ("transfer_syntax", "option"),
+    ("transfer_syntax", "option", "bits"),
     [
-        (ExplicitVRLittleEndian, "-xe"),
-        (ImplicitVRLittleEndian, "-xi"),
-        (JPEGLosslessSV1, "-xs"),
-        (JPEGLSLossless, "-xt"),
-        (JPEG2000Lossless, "-xv"),
-        (RLELossless, "-xr"),
+        (ExplicitVRLittleEndian, "-xe", 12),
+        (ExplicitVRBigEndian, "-xb", 12),
+        (ImplicitVRLittleEndian, "-xi", 12),
+        (DeflatedExplicitVRLittleEndian, "-xd", 12),
+        (JPEGLosslessSV1, "-xs", 12),
+        (JPEGLSLossless, "-xt", 12),
+        (JPEG2000Lossless, "-xv", 12),
+        (RLELossless, "-xr", 12),
+        (JPEGBaseline8Bit, "-xy", 8),
+        (JPEGExtended12Bit, "-xx", 12),
+        (JPEGLSNearLossless, "-xu", 12),
+        (JPEG2000, "-xw", 12),
     ],
 )
-def test_an_object_of_dcmtk_is_kept_in_the_form_in_which_it_came(node, tmp_path, transfer_syntax, option):
-    path = cine(tmp_path, transfer_syntax=transfer_syntax)
+def test_an_object_of_dcmtk_is_kept_in_the_form_in_which_it_came(node, tmp_path, transfer_syntax, option, bits):
+    path = cine(tmp_path, transfer_syntax=transfer_syntax, bits_stored=bits)
     assert storescu(node.port, path, option).statuses == [0x0000]
     (stored,) = node.objects()
     kept, sent = dcmread(node.store.path(stored.digest)), dcmread(path)
@@ -106,9 +123,72 @@ def test_what_is_acknowledged_is_in_the_store_the_database_and_the_audit_trail(n
     assert list(node.store.incoming.iterdir()) == []
 
 
-@pytest.mark.parametrize("sop_class", [EnhancedXAImageStorage, SecondaryCaptureImageStorage])
-def test_other_sop_classes_of_fluoroscopy_are_taken(node, tmp_path, sop_class):
+@pytest.mark.parametrize("sop_class", RECEIVED, ids=lambda uid: uid.keyword)
+def test_every_sop_class_of_a_fluoroscopy_room_is_taken(node, tmp_path, sop_class):
     assert storescu(node.port, cine(tmp_path, sop_class=sop_class)).accepted
+    assert [stored.sop_class_uid for stored in node.objects()] == [sop_class]
+
+
+@pytest.mark.parametrize("syntax", TRANSFER_SYNTAXES, ids=lambda uid: uid.keyword)
+def test_every_transfer_syntax_that_is_taken_can_be_decoded(syntax):
+    assert get_decoder(syntax).is_available
+
+
+def test_every_transfer_syntax_that_can_be_decoded_is_taken():
+    assert {syntax for syntax in AllTransferSyntaxes if _decodable(syntax)} == set(TRANSFER_SYNTAXES)
+
+
+def _decodable(syntax):
+    try:
+        return get_decoder(syntax).is_available
+    except NotImplementedError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("proposed", "accepted"),
+    [
+        ([ImplicitVRLittleEndian, ExplicitVRLittleEndian], ImplicitVRLittleEndian),
+        ([JPEG2000Lossless, ImplicitVRLittleEndian, JPEGBaseline8Bit], JPEG2000Lossless),
+        ([JPEGBaseline8Bit, JPEG2000, ImplicitVRLittleEndian], ImplicitVRLittleEndian),
+        ([JPEGExtended12Bit, JPEGBaseline8Bit], JPEGExtended12Bit),
+        ([MPEG2MPML, JPEG2000], JPEG2000),
+    ],
+    ids=["order", "lossless", "lossy first", "lossy only", "one unknown"],
+)
+def test_of_one_context_the_first_that_loses_nothing_is_accepted(node, proposed, accepted):
+    contexts = [build_context(XRayAngiographicImageStorage, proposed)]
+    association = AE("CARM").associate("127.0.0.1", node.port, contexts, ae_title="FULLFIELD")
+    assert [context.transfer_syntax for context in association.accepted_contexts] == [[accepted]]
+    association.release()
+
+
+def test_a_deflated_object_that_stands_for_a_thousand_times_its_size_takes_little_memory(node, tmp_path):
+    path = cine(tmp_path, transfer_syntax=DeflatedExplicitVRLittleEndian)
+    image = dcmread(path)
+    plain = zlib.decompress(data_set_bytes(path), -zlib.MAX_WBITS)
+    stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    header = plain[: -len(image.PixelData) - 4] + (512 << 20).to_bytes(4, "little")
+    bomb = stream.compress(header) + b"".join(stream.compress(bytes(1 << 20)) for _ in range(512)) + stream.flush()
+    path.write_bytes(path.read_bytes().removesuffix(data_set_bytes(path)) + bomb + b"\0" * (len(bomb) % 2))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert storescu(node.port, path, "-xd").statuses == [0x0000]
+    assert node.kept == [image.SOPInstanceUID]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 << 10
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[:-300], lambda data: data[:600] + b"\xff" * 300 + data[900:]])
+def test_a_deflated_object_that_is_cut_off_or_broken_is_answered_c000(node, tmp_path, spoil):
+    path = cine(tmp_path, transfer_syntax=DeflatedExplicitVRLittleEndian)
+    sent = dcmread(path)
+    status = store_raw(
+        node.port,
+        spoil(data_set_bytes(path)),
+        sop_instance_uid=sent.SOPInstanceUID,
+        transfer_syntax=DeflatedExplicitVRLittleEndian,
+    )
+    assert status == 0xC000
+    assert node.objects() == []
 
 
 def test_the_release_of_an_association_is_told_with_the_series_that_came(node, tmp_path):

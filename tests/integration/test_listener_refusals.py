@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from pydicom.uid import (
-    CTImageStorage,
     EnhancedXAImageStorage,
     ExplicitVRLittleEndian,
+    MRImageStorage,
     SecondaryCaptureImageStorage,
     XRayAngiographicImageStorage,
     generate_uid,
@@ -70,15 +70,15 @@ def test_one_association_too_many_is_refused_for_now(tmp_path):
 
 
 def test_a_sop_class_that_is_not_received_is_accounted_for(node, tmp_path):
-    path = cine(tmp_path, sop_class=CTImageStorage)
+    path = cine(tmp_path, sop_class=MRImageStorage)
     assert not storescu(node.port, path).accepted
     row = node.refusal()
     assert row.action == "contexts_refused"
-    assert row.details["sop_class_uids"] == [CTImageStorage]
+    assert row.details["sop_class_uids"] == [MRImageStorage]
     assert goes_through(node, tmp_path)
 
 
-@pytest.mark.parametrize("sop_class", [CTImageStorage, "1.2.3.4.5.6", EnhancedXAImageStorage])
+@pytest.mark.parametrize("sop_class", [MRImageStorage, "1.2.3.4.5.6", EnhancedXAImageStorage])
 def test_an_object_of_another_class_than_negotiated_is_answered_0122(node, tmp_path, sop_class):
     image = xa(sop_class=sop_class)
     uid = image.SOPInstanceUID

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 from pydicom import dcmread
 from pydicom.uid import (
-    CTImageStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    MRImageStorage,
     RLELossless,
     SecondaryCaptureImageStorage,
     generate_uid,
@@ -169,9 +169,9 @@ def test_a_peer_out_of_resources_is_to_be_tried_again(tmp_path):
 
 
 def test_what_was_acknowledged_before_a_failure_is_told(tmp_path):
-    paths = [cine(tmp_path, "1.dcm"), cine(tmp_path, "2.dcm", sop_class=CTImageStorage)]
+    paths = [cine(tmp_path, "1.dcm"), cine(tmp_path, "2.dcm", sop_class=MRImageStorage)]
     acknowledged = []
-    with answering(0x0000) as peer, pytest.raises(PeerRefused, match="CT Image Storage"):
+    with answering(0x0000) as peer, pytest.raises(PeerRefused, match="MR Image Storage"):
         for sent in send(peer, "FULLFIELD", paths, 30):
             acknowledged.append(sent.sop_instance_uid)
     assert acknowledged == [dcmread(paths[0]).SOPInstanceUID]
@@ -179,7 +179,7 @@ def test_what_was_acknowledged_before_a_failure_is_told(tmp_path):
 
 def test_a_peer_that_takes_none_of_it_refuses(tmp_path):
     with answering(0x0000) as peer, pytest.raises(PeerRefused, match="accepts none"):
-        sent_to(peer, cine(tmp_path, sop_class=CTImageStorage))
+        sent_to(peer, cine(tmp_path, sop_class=MRImageStorage))
 
 
 def test_a_peer_that_rejects_the_association_refuses(tmp_path):

@@ -18,6 +18,7 @@ from pydicom.uid import (
 
 from config.errors import UnsupportedImage
 from config.mark import Mark
+from dicom_node.lossy import METHODS
 from dicom_node.objects.secondary_capture import secondary_captures
 from tests.factory import Box, centre, measured, reconstruction, xa
 
@@ -440,7 +441,20 @@ def test_what_was_lossy_stays_lossy():
     forgetful = xa(missing=["LossyImageCompression"])
     made = reconstruction(forgetful)
     forgetful.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.51"
-    assert capture(forgetful, made)[0].LossyImageCompression == "01"
+    [result] = capture(forgetful, made)
+    assert result.LossyImageCompression == "01"
+    assert result.LossyImageCompressionMethod == "ISO_10918_1"
+
+
+@pytest.mark.parametrize(("syntax", "method"), METHODS.items(), ids=lambda value: value)
+def test_a_lossy_transfer_syntax_is_told_with_its_method_and_ratio(syntax, method):
+    source = xa(LossyImageCompression="00")
+    made = reconstruction(source)
+    source.file_meta.TransferSyntaxUID = syntax
+    source.PixelData = bytes(1024)
+    [result] = capture(source, made)
+    assert (result.LossyImageCompression, result.LossyImageCompressionMethod) == ("01", method)
+    assert result.LossyImageCompressionRatio == 24  # 4 frames of 64 x 64 pixels of 12 bits
 
 
 def test_burned_in_patient_data_stay_declared():

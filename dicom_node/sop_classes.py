@@ -1,0 +1,59 @@
+"""The SOP classes that a fluoroscopy room sends (PS3.4 B.5), and what becomes of an object of each."""
+
+from pydicom.uid import (
+    UID,
+    ComputedRadiographyImageStorage,
+    CTImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    EnhancedXAImageStorage,
+    EnhancedXRFImageStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameSingleBitSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+    UltrasoundImageStorage,
+    UltrasoundMultiFrameImageStorage,
+    XAXRFGrayscaleSoftcopyPresentationStateStorage,
+    XRay3DAngiographicImageStorage,
+    XRayAngiographicImageStorage,
+    XRayRadiationDoseSRStorage,
+    XRayRadiofluoroscopicImageStorage,
+)
+
+#: What may hold collimated fluoroscopy; the worker looks at each and says what it cannot reconstruct.
+RECONSTRUCTED: tuple[UID, ...] = (
+    XRayAngiographicImageStorage,
+    EnhancedXAImageStorage,
+    XRayRadiofluoroscopicImageStorage,
+    EnhancedXRFImageStorage,
+    SecondaryCaptureImageStorage,
+    MultiFrameSingleBitSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+)
+
+#: What goes with fluoroscopy: a route that takes it sends it on as it came.
+PASSED_ON: tuple[UID, ...] = (
+    XRayRadiationDoseSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    XAXRFGrayscaleSoftcopyPresentationStateStorage,
+)
+
+#: Other images of the room, such as a C-arm's cone-beam runs: received, so that a study is not sent in part,
+#: and taken by no route.
+KEPT_ONLY: tuple[UID, ...] = (
+    XRay3DAngiographicImageStorage,
+    CTImageStorage,
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    UltrasoundImageStorage,
+    UltrasoundMultiFrameImageStorage,
+)
+
+#: All that is received.
+RECEIVED: tuple[UID, ...] = (*RECONSTRUCTED, *PASSED_ON, *KEPT_ONLY)
