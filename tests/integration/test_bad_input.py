@@ -14,7 +14,14 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
-from pydicom.uid import EnhancedXAImageStorage, JPEG2000Lossless, JPEGLSLossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    EnhancedXAImageStorage,
+    ExplicitVRBigEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+)
 
 from config.errors import Declined
 from config.mark import Mark
@@ -26,7 +33,7 @@ from storage.database import Database
 from storage.files import ObjectStore
 from storage.transitions import JobState
 from tests.dciodvfy import errors_in
-from tests.factory import COMPRESSED, Box, measured, write, xa
+from tests.factory import COMPRESSED, LOSSY, Box, measured, write, xa
 from tests.stored_jobs import deliveries, job_of, queue_job, queue_received, received, story
 
 # What is reconstructed
@@ -65,6 +72,19 @@ def test_what_is_unusual_gives_a_valid_result_with_every_measured_pixel(kind, re
     results = results_of(source, reconstructor, route="all", mark=Mark(), mode="mean")
 
     check_results(results, drawn, measured(aperture_of(drawn), *frames_of(drawn).shape), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "syntax", [DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, *LOSSY], ids=lambda uid: uid.keyword
+)
+def test_what_came_deflated_big_endian_or_lossy_keeps_every_pixel_as_decoded(syntax, reconstructor, tmp_path):
+    drawn = xa(frames=2, bits_stored=8 if syntax == JPEGBaseline8Bit else 12)
+    source = read_image(write(drawn, tmp_path / "source.dcm", syntax))
+
+    results = results_of(source, reconstructor, route="all", mark=Mark(), mode="mean")
+
+    check_results(results, source, measured(aperture_of(drawn), *frames_of(drawn).shape), tmp_path)
+    assert results[0].LossyImageCompression == ("01" if syntax in LOSSY else "00")
 
 
 def test_an_aperture_that_moves_between_frames_is_followed(reconstructor, tmp_path):
