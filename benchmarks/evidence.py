@@ -1,15 +1,18 @@
 """What the other frames of a cine bring: the `mean` error behind the blades by number of frames, and flicker.
 
-On simulated cines of CT views that no training saw, with the shipped weights. At 16 still frames the error is to be at
-most 0.8 times that at one frame (0.6 is the aim); with motion never more; and the generated region is to flicker at
-most 1.25 times as much as the measured one. Of still cines also how much of the true field the evidence itself shows,
-before any network: its correlation with it behind the blades, broad light and dark taken out of both.
+On simulated cines of scenes that no training saw, with the shipped weights: of CT views, and of objects redrawn from
+the validation pairs and shown as those are. At 16 still frames the error is to be at most 0.8 times that at one frame
+(0.6 is the aim); with motion never more; and the generated region is to flicker at most 1.25 times as much as the
+measured one. Of still cines also how much of the true field the evidence itself shows, before any network: its
+correlation with it behind the blades, broad light and dark taken out of both.
+
+    python -m benchmarks.evidence PAIRS VIEWS
 """
 
 import os
 import sys
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +27,13 @@ from inference.network import FRAME_SIDE
 from inference.pixels import Cine
 from inference.reconstruct import Reconstructor
 from inference.reconstruction import Mode
-from training.cines import MOTIONS, SimulatedCine, simulated_cine
+from training.cines import MOTIONS, Motion, SimulatedCine, simulated_cine
 from training.examples import HELD_OUT_SHARE
+from training.modality import EvenedContrast, Modality
+from training.pairs import read_pairs, read_picture
+from training.redraw import redraw
 
-#: Where `fullfield train project` leaves the views, unless the command line names another file.
-_VIEWS = Path("runs/views.npy")
+_KINDS = ("phantoms", "chest")
 #: Numbers of frames, and the length of cines with motion.
 _COUNTS, _LENGTH = (1, 4, 16, 64), 16
 #: Cines of each kind.
@@ -43,43 +48,54 @@ Floats = NDArray[np.float32]
 
 
 def main() -> None:
-    """Print correlations, errors and flicker."""
+    """Print correlations, errors and flicker, for each kind of scenes."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else _VIEWS
-    if not path.exists():
-        print(f"{path} is missing; `fullfield train project` makes it.")
+    if len(sys.argv) != 3:
+        print("Usage: python -m benchmarks.evidence PAIRS VIEWS")
         return
     reconstructor = Reconstructor.load("fullfield", "cpu")
-    views = list(_held_out(path))
-    _still(reconstructor, views)
+    scenes = [*_objects(Path(sys.argv[1])), *_views(Path(sys.argv[2]))]
+    _still(reconstructor, scenes)
     for motion in MOTIONS:
-        _moving(reconstructor, views, motion)
+        _moving(reconstructor, scenes, motion)
 
 
-def _still(reconstructor: Reconstructor, views: list[Floats]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Scene:
+    """Line integrals (256, 256), how they are shown (None: at random), and the kind of scene."""
+
+    kind: str
+    line_integrals: Floats
+    modality: Modality | None = None
+
+
+def _still(reconstructor: Reconstructor, scenes: Sequence[_Scene]) -> None:
     """Correlation and error by number of still frames."""
-    likeness, error = defaultdict(list), defaultdict(list)
-    for seed, view in enumerate(views):
-        cine = simulated_cine(view, "still", max(_COUNTS), seed)
+    rows = []
+    for seed, scene in enumerate(scenes):
+        cine = simulated_cine(scene.line_integrals, "still", max(_COUNTS), seed, scene.modality)
         hidden = ~cine.apertures[0]
         for count in _COUNTS:
-            likeness[count].append(_likeness(cine, count, hidden))
-            made = _reconstructed(reconstructor, cine, slice(count), "mean")
-            error[count].append(np.square(made[0] - cine.full[0])[hidden].mean())
-    for count in _COUNTS:
-        ratio = np.mean(error[count]) / np.mean(error[1])
-        print(
-            f"{count} still frames: correlation {np.mean(likeness[count]):.3f}, mean error "
-            f"{np.mean(error[count]):.4f}, {ratio:.2f} times that of one"
-        )
+            made = _reconstructed(reconstructor, cine, slice(count), "mean")[0]
+            error = np.square(made - cine.full[0])[hidden].mean()
+            rows.append((scene.kind, count, _likeness(cine, count, hidden), error))
+    for kind in (*_KINDS, "all"):
+        error = {n: np.mean([row[3] for row in rows if row[1] == n and kind in (row[0], "all")]) for n in _COUNTS}
+        for count in _COUNTS:
+            likeness = np.mean([row[2] for row in rows if row[1] == count and kind in (row[0], "all")])
+            ratio = error[count] / error[1]
+            print(
+                f"{kind}, {count} still frames: correlation {likeness:.3f}, mean error {error[count]:.4f}, "
+                f"{ratio:.2f} times that of one"
+            )
 
 
-def _moving(reconstructor: Reconstructor, views: list[Floats], motion: str) -> None:
+def _moving(reconstructor: Reconstructor, scenes: Sequence[_Scene], motion: Motion) -> None:
     """Error beside that of frames alone, and flicker in both modes."""
     together, alone = [], []
     flicker: dict[Mode, list[float]] = {"mean": [], "sample": []}
-    for seed, view in enumerate(views):
-        cine = simulated_cine(view, motion, _LENGTH, 100 + seed)
+    for seed, scene in enumerate(scenes):
+        cine = simulated_cine(scene.line_integrals, motion, _LENGTH, 100 + seed, scene.modality)
         made = _reconstructed(reconstructor, cine, slice(None), "mean")
         for place in _PLACES:
             hidden = ~cine.apertures[place]
@@ -97,13 +113,23 @@ def _moving(reconstructor: Reconstructor, views: list[Floats], motion: str) -> N
     )
 
 
-def _held_out(path: Path) -> Iterator[Floats]:
+def _objects(pairs: Path) -> Iterator[_Scene]:
+    """Objects redrawn from validation pairs of different scenes, shown as pairs are."""
+    by_scene = {pair.scene: pair for pair in read_pairs(pairs, "val")}
+    for index in np.linspace(0, len(by_scene) - 1, _CINES).astype(int):
+        pair = list(by_scene.values())[index]
+        view = redraw(read_picture(pair.full, FRAME_SIDE), np.random.default_rng(index))
+        yield _Scene(kind=_KINDS[0], line_integrals=view, modality=EvenedContrast())
+
+
+def _views(path: Path) -> Iterator[_Scene]:
     """Views that training never draws from (see training.examples), at the networks' grid."""
     views = np.load(path, mmap_mode="r")
     first = min(round(len(views) * (1 - HELD_OUT_SHARE)), len(views) - 1)
     for index in np.unique(np.linspace(first, len(views) - 1, _CINES).astype(int)):
         view = torch.from_numpy(views[index].astype(np.float32))[None, None]
-        yield F.interpolate(view, (FRAME_SIDE, FRAME_SIDE), mode="bilinear", antialias=True)[0, 0].numpy()
+        small = F.interpolate(view, (FRAME_SIDE, FRAME_SIDE), mode="bilinear", antialias=True)[0, 0].numpy()
+        yield _Scene(kind=_KINDS[1], line_integrals=small)
 
 
 def _reconstructed(reconstructor: Reconstructor, cine: SimulatedCine, part: slice, mode: Mode) -> Floats:

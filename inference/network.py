@@ -7,6 +7,7 @@ the field see each other. Blocks follow the guided-diffusion U-Net (Dhariwal & N
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,10 @@ PATCH = 4
 FRAME_SIDE = 256
 #: Share of white below which grey levels are black even when they are lifted.
 DARK = 0.01
+#: Sides of the squares between whose means a scale of detail lies, and of the one in which it is evened out, in pixels.
+DETAIL_SIDES, EVENED_OVER = (3, 7, 15, 31), 63
+#: Strength of detail, in lifted grey levels, below which nothing is amplified any further.
+DETAIL_FLOOR = 1e-3
 
 
 class ResidualBlock(nn.Module):
@@ -135,6 +140,21 @@ def lifted(collimated: Tensor) -> Tensor:
     return 1 - 2 * torch.log((collimated.clamp(min=-1) + 1) / 2 + DARK) / math.log(DARK)
 
 
+def detail(collimated: Tensor, aperture: Tensor) -> Tensor:
+    """What is behind the blades at three scales, each as strong everywhere: (n, 3, h, w), 0 where measured.
+
+    Where the faint picture is a thousandth of the beam its contrast is too, and coarse shapes drown in finer noise; a
+    network that sees grey levels alone hardly learns to look. collimated, aperture: (n, 1, h, w).
+    """
+    hidden = 1 - aperture
+    shown = lifted(collimated) * hidden
+    means = [_box(shown, side) / _box(hidden, side).clamp(min=1e-3) for side in DETAIL_SIDES]
+    bands = torch.cat([fine - coarse for fine, coarse in pairwise(means)], dim=1) * hidden
+    # The mean root, not the mean square: one blade's edge must not drown what is around it.
+    root = _box(bands.abs().sqrt(), EVENED_OVER) / _box(hidden, EVENED_OVER).clamp(min=1e-3)
+    return (bands / (root.square() + DETAIL_FLOOR)).clamp(-5, 5)
+
+
 def evidence_level(frames: Tensor) -> Tensor:
     """The effective number of frames that each pixel was averaged over, 1 to 64, as 0 to 1: its logarithm."""
     return torch.log2(frames.clamp(min=1)) / 6
@@ -148,6 +168,16 @@ def sinusoidal_embedding(value: Tensor, width: int) -> Tensor:
     frequencies = torch.exp(torch.linspace(math.log(1.0), math.log(1000.0), width // 2, device=value.device))
     angles = value[:, None].float() * frequencies[None]
     return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def _box(pictures: Tensor, side: int) -> Tensor:
+    """Mean over squares of this side, 0 beyond the picture; (n, c, h, w)."""
+    for axis in (-1, -2):
+        around = (side // 2 + 1, side // 2)
+        sums = F.pad(pictures, around if axis == -1 else (0, 0, *around)).cumsum(axis)
+        length = pictures.shape[axis]
+        pictures = (sums.narrow(axis, side, length) - sums.narrow(axis, 0, length)) / side
+    return pictures
 
 
 def _coordinates(grid: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 SIGMA_MIN, SIGMA_MAX = 0.02, 40.0
 #: First and last noise level of a draw, and how they crowd towards the last (EDM, equation 5), chosen on the
 #: validation pairs for few steps: below the last, noise is fainter than the frames' own.
-DRAW_FROM, DRAW_TO, RHO = 14.0, 0.1, 4.0
+DRAW_FROM, DRAW_TO, RHO = 20.0, 0.03, 4.0
 
 
 def sigmas(steps: int) -> Tensor:

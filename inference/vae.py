@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from inference.network import Decoder, Encoder, evidence_level, lifted
+from inference.network import DETAIL_SIDES, Decoder, Encoder, detail, evidence_level, lifted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class VAE(nn.Module):
 
     def __init__(self, channels: Sequence[int], latent_channels: int) -> None:
         super().__init__()
-        self.encoder = Encoder(4, channels)
+        self.encoder = Encoder(4 + len(DETAIL_SIDES) - 1, channels)
         self.to_latent = nn.Conv2d(channels[-1], 2 * latent_channels, 1)
         self.from_latent = nn.Conv2d(latent_channels, channels[-1], 1)
         self.decoder = Decoder(2, channels)
@@ -53,8 +53,8 @@ class VAE(nn.Module):
         same shape, how many frames the collimated picture was averaged over at each pixel, in effect (1 to 64);
         draw: sample the latents (in training), else take their mean.
         """
-        seen = torch.cat([collimated, aperture, lifted(collimated), evidence_level(frames)], dim=1)
-        features = self.encoder(seen)
+        levels = [collimated, aperture, lifted(collimated), evidence_level(frames)]
+        features = self.encoder(torch.cat([*levels, detail(collimated, aperture)], dim=1))
         latent_mean, latent_log_variance = self.to_latent(features[-1]).chunk(2, dim=1)
         latent_log_variance = latent_log_variance.clamp(-10, 10)
         latent = latent_mean

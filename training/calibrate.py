@@ -37,6 +37,7 @@ from inference.weights import (
 from training.cines import simulated_cine
 from training.examples import HELD_OUT_SHARE, Examples
 from training.pairs import Pair, aperture_mask, read_picture
+from training.settings import TrainingSettings
 from training.strangers import KINDS, stranger
 
 Floats = NDArray[np.float32]
@@ -96,7 +97,8 @@ def calibrate(folder: Path, pairs: Sequence[Pair], projections: Path | None) -> 
     training = [pair for pair in pairs if pair.split != "val"] or pairs
     held_out = [*held_out_pairs(validation), *held_out_views(projections)]
     factors = interval_factors([score(reconstructor, one) for one in track(held_out, "Scoring held-out scenes")])
-    known = learn_familiarity(reconstructor, Examples(training, projections, 7), len(training), held_out)
+    examples = Examples(training, projections, TrainingSettings(seed=7))
+    known = learn_familiarity(reconstructor, examples, len(training), held_out)
     path = folder / "calibration.safetensors"
     write_calibration(Calibration(factors=factors, familiarity=known), path)
     return path

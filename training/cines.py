@@ -45,11 +45,14 @@ class SimulatedCine:
     apertures: Mask
 
 
-def simulated_cine(line_integrals: Floats, motion: Motion, count: int, seed: int) -> SimulatedCine:
-    """A cine of `count` frames of a view, (h, w) line integrals, at an exposure and with blades chosen by the seed."""
+def simulated_cine(
+    line_integrals: Floats, motion: Motion, count: int, seed: int, modality: Modality | None = None
+) -> SimulatedCine:
+    """A cine of `count` frames of a view, (h, w) line integrals, at an exposure and with blades chosen by the seed, and
+    so the modality, unless it is given."""
     rng = np.random.default_rng([seed, MOTIONS.index(motion)])
     exposure = random_exposure(rng)
-    modality = random_modality(exposure.quanta, rng)
+    modality = modality or random_modality(exposure.quanta, rng)
     aperture = random_aperture(line_integrals.shape, rng)
     apertures: Iterator[Aperture] = repeat(aperture)
     views: Iterator[Floats] = repeat(line_integrals)

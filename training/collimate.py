@@ -132,9 +132,9 @@ def _read_out(expected: Floats, exposure: Exposure, rng: np.random.Generator) ->
     height, width = expected.shape
     #: Native pixels in one pixel of this picture: its noise is the mean of theirs.
     reduction = (NATIVE_SIZE / width) ** 2
-    detected = rng.poisson(expected * reduction).astype(np.float32) / reduction
-    electronic = exposure.electronic_noise / np.sqrt(reduction)
-    detected += electronic * rng.standard_normal((height, width), np.float32)
+    # Where quanta are so few that their number is not normally distributed, the electronic noise hides it.
+    variance = (expected + exposure.electronic_noise**2) / reduction
+    detected = expected + np.sqrt(variance) * rng.standard_normal((height, width), np.float32)
     lines = rng.standard_normal(height + 1).astype(np.float32)
     detected += exposure.line_noise / 2 * (lines[1:] - lines[:-1])[:, None]
     digit = np.float32(exposure.digit / reduction)

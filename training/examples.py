@@ -1,4 +1,4 @@
-"""Training examples: augmented pairs, and pairs simulated on CT projections.
+"""Training examples: augmented pairs, and pairs simulated on CT projections and on the objects of the full pictures.
 
 Behind the blades an example may show the average of several exposures, and says of how many: pairs that are nearly the
 same exposure are averaged, and simulation draws as many as are asked for.
@@ -17,23 +17,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from config.errors import ConfigError
+from inference.evidence import MOST_FRAMES
 from inference.network import FRAME_SIDE
 from training.blades import random_aperture
-from training.collimate import random_exposure, simulate_cine
+from training.collimate import Exposure, random_exposure, simulate_cine
 from training.devices import add_devices
-from training.modality import random_modality
+from training.modality import EvenedContrast, Modality, random_modality
 from training.pairs import Pair, aperture_mask, read_picture
+from training.redraw import redraw
+from training.settings import TrainingSettings
 
-#: Share of the examples of a batch that are simulated on CT projections, where there are any.
-CT_SHARE = 0.5
-#: Share of the CT views that only validation sees, and how many examples it draws on them.
+#: Share of the CT views that only validation sees, and how many examples it draws on them and on the pairs' objects.
 HELD_OUT_SHARE, HELD_OUT_EXAMPLES = 0.06, 20
 #: Halves that the scenes and the CT views are cut into, for a prior that has not seen what Palette learns from.
 FOLDS = 2
 #: Mean squared difference of two full fields, in grey levels of [-1, 1], below which they are the same exposure.
 SAME_EXPOSURE = 0.01
-#: Share of the examples that average several frames, and the most frames that they average.
-SEVERAL_SHARE, MOST_FRAMES = 0.4, 64
+#: Of the redrawn objects, the share that is shown with evened-out contrast, as the pairs are.
+EVENED_SHARE = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +58,15 @@ class Examples:
     """Draws training batches; the draws depend on the seed and the step alone, so that training resumes exactly."""
 
     def __init__(
-        self, pairs: Sequence[Pair], projections: Path | None, seed: int, leave_out: int | None = None
+        self,
+        pairs: Sequence[Pair],
+        projections: Path | None,
+        settings: TrainingSettings,
+        leave_out: int | None = None,
     ) -> None:
-        """projections: file of (n, h, w) line integrals of CT views (see training.project), or None; leave_out: the
-        fold that no batch shows. Raises ConfigError where nothing is left to draw from."""
-        self._leave_out = leave_out
+        """projections: file of (n, h, w) line integrals of CT views (see training.project), or None; settings: seed
+        and shares; leave_out: the fold that no batch shows. Raises ConfigError where nothing is left to draw from."""
+        self._settings, self._leave_out = settings, leave_out
         kept = [pair for pair in pairs if fold_of(pair.scene) != leave_out]
         if not kept:
             raise ConfigError(f"without fold {leave_out} no pairs are left: the data set has too few scenes")
@@ -73,23 +78,32 @@ class Examples:
             self._projections = _views(projections)
             count = len(self._projections)
             self._first_held_out = min(round(count * (1 - HELD_OUT_SHARE)), count - 1)
-        self._seed = seed
 
     def batch(self, step: int, size: int) -> Batch:
         """The batch of training step `step`."""
-        rng = np.random.default_rng([self._seed, step])
-        simulated = 0 if self._projections is None else int(rng.binomial(size, CT_SHARE))
-        examples = [self._augmented(rng) for _ in range(size - simulated)]
-        examples += [self._simulated(rng, 0, self._first_held_out, self._leave_out) for _ in range(simulated)]
+        rng = np.random.default_rng([self._settings.seed, step])
+        redrawn, ct = self._settings.redrawn_share, 0 if self._projections is None else self._settings.ct_share
+        examples = []
+        for kind in rng.random(size):
+            if kind < ct:
+                examples.append(self._on_ct(rng, 0, self._first_held_out, self._leave_out))
+            elif kind < ct + redrawn:
+                index = int(rng.integers(len(self._pairs)))
+                examples.append((self._redrawn(self._pairs[index][0].numpy(), rng), self._folds[index]))
+            else:
+                examples.append(self._augmented(rng))
         return _batch(examples)
 
     def held_out(self, pairs: Sequence[Pair]) -> Batch:
-        """What validation sees: the pairs as they are, and examples simulated on CT views kept out of training."""
+        """What validation sees: the pairs as they are, and examples simulated on them and on CT views that training
+        is not shown."""
         examples = [(_stack(pair, FRAME_SIDE), fold_of(pair.scene)) for pair in pairs]
+        rng = np.random.default_rng(0)
+        for index in np.linspace(0, len(pairs) - 1, HELD_OUT_EXAMPLES).astype(int):
+            examples.append((self._redrawn(read_picture(pairs[index].full, 2 * FRAME_SIDE), rng), examples[index][1]))
         if self._projections is not None:
-            rng = np.random.default_rng(0)
             last = len(self._projections)
-            examples += [self._simulated(rng, self._first_held_out, last) for _ in range(HELD_OUT_EXAMPLES)]
+            examples += [self._on_ct(rng, self._first_held_out, last) for _ in range(HELD_OUT_EXAMPLES)]
         return _batch(examples)
 
     def _augmented(self, rng: np.random.Generator) -> tuple[Tensor, int]:
@@ -97,7 +111,7 @@ class Examples:
         index = int(rng.integers(len(self._pairs)))
         full, collimated, aperture, frames = self._pairs[index]
         partners = self._partners[index]
-        if partners and rng.random() < SEVERAL_SHARE:
+        if partners and rng.random() < self._settings.several_share:
             total = collimated.clone()
             for partner in rng.choice(partners, rng.integers(1, len(partners) + 1), replace=False):
                 _, another, its_aperture, _ = self._pairs[partner]
@@ -107,7 +121,15 @@ class Examples:
             frames = torch.where(aperture > 0, torch.ones_like(frames), frames)
         return _augment(torch.stack([full, collimated, aperture, frames]), rng), self._folds[index]
 
-    def _simulated(
+    def _redrawn(self, picture: NDArray[np.float32], rng: np.random.Generator) -> Tensor:
+        """One pair simulated on an object that looks like this full picture."""
+        picture = _random_crop(picture[:, ::-1] if rng.random() < 0.5 else picture, rng)
+        view, exposure = add_devices(redraw(picture, rng), rng), random_exposure(rng)
+        evened = rng.random() < EVENED_SHARE
+        modality = EvenedContrast() if evened else random_modality(exposure.quanta, rng)
+        return self._exposed(view, exposure, modality, rng)
+
+    def _on_ct(
         self, rng: np.random.Generator, first: int, last: int, leave_out: int | None = None
     ) -> tuple[Tensor, int]:
         """One pair on a random CT view out of [first, last), of another fold than `leave_out` where there is one."""
@@ -119,7 +141,15 @@ class Examples:
         if rng.random() < 0.5:
             view = view[:, ::-1]
         view = add_devices(_random_crop(view, rng), rng)
-        return torch.from_numpy(_expose(view, rng)), index % FOLDS
+        exposure = random_exposure(rng)
+        return self._exposed(view, exposure, random_modality(exposure.quanta, rng), rng), index % FOLDS
+
+    def _exposed(
+        self, view: NDArray[np.float32], exposure: Exposure, modality: Modality, rng: np.random.Generator
+    ) -> Tensor:
+        several = rng.random() < self._settings.several_share
+        count = round(float(np.exp(rng.uniform(np.log(2), np.log(MOST_FRAMES))))) if several else 1
+        return torch.from_numpy(_expose(view, exposure, modality, count, rng))
 
 
 def fold_of(scene: str) -> int:
@@ -127,17 +157,17 @@ def fold_of(scene: str) -> int:
     return zlib.crc32(scene.encode()) % FOLDS
 
 
-def _expose(view: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Full and collimated picture of a view, aperture and frames: (4, h, w)."""
-    aperture, exposure = random_aperture(view.shape, rng), random_exposure(rng)
-    modality = random_modality(exposure.quanta, rng)
+def _expose(
+    view: NDArray[np.float32], exposure: Exposure, modality: Modality, count: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Full and collimated picture of a view, aperture and frames, `count` of them behind the blades: (4, h, w)."""
+    aperture = random_aperture(view.shape, rng)
     full = next(simulate_cine(view, None, exposure, modality, rng))
     cine = simulate_cine(view, aperture, exposure, modality, rng)
     measured = aperture.mask(full.shape)
     collimated = next(cine)
     frames: NDArray[np.floating] = np.ones_like(full)
-    if rng.random() < SEVERAL_SHARE:
-        count = round(float(np.exp(rng.uniform(np.log(2), np.log(MOST_FRAMES)))))
+    if count > 1:
         few = int(rng.integers(1, count)) if rng.random() < 0.3 else 0
         total, average_of_few = collimated.copy(), collimated
         for number in range(1, count):

@@ -83,7 +83,7 @@ class Learner:
         # The schedule counts steps, not the pictures of all processes.
         self.accelerator = Accelerator(mixed_precision=settings.mixed_precision, step_scheduler_with_optimizer=False)
         self.process, self.processes = self.accelerator.process_index, self.accelerator.num_processes
-        self.examples = Examples(material.training, material.projections, settings.seed, task.leave_out)
+        self.examples = Examples(material.training, material.projections, settings, task.leave_out)
         set_seed(settings.seed)
         self.model = task.make()
         if start is not None:

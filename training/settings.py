@@ -5,9 +5,9 @@ command line says goes before what the file says.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from config.mistakes import config_error, place_in, read_toml
 from config.settings import Section
@@ -27,6 +27,21 @@ class TrainingSettings(Section):
     seed: int = Field(default=1, ge=0, description="Seed of weights, examples and noise.")
     validate_every: int = Field(default=500, ge=1, description="Steps from one validation and checkpoint to the next.")
     mixed_precision: Precision = Field(default="bf16", description="Number format of the network's layers.")
+    ct_share: float = Field(
+        default=0.3, ge=0, le=1, description="Share of the examples simulated on CT views, where there are any."
+    )
+    redrawn_share: float = Field(
+        default=0.35, ge=0, le=1, description="Share simulated on objects redrawn from the pairs' full pictures."
+    )
+    several_share: float = Field(
+        default=0.5, ge=0, le=1, description="Share of the examples that average frames behind the blades."
+    )
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        if self.ct_share + self.redrawn_share > 1:
+            raise ValueError("ct_share and redrawn_share are together at most 1: shares of one whole")
+        return self
 
 
 class ApertureSettings(TrainingSettings):
@@ -51,7 +66,6 @@ class PaletteSettings(TrainingSettings):
 
     noise_mean: float = Field(default=0.2, description="Mean of the natural logarithm of the noise level.")
     noise_spread: float = Field(default=1.5, gt=0, description="Standard deviation of that logarithm.")
-    highest_share: float = Field(default=0.15, ge=0, le=1, description="Share learnt at the highest level of all.")
     familiar_share: float = Field(
         default=0.5, ge=0, le=1, description="Share learnt on the prior of the profile, which has seen the scene."
     )

@@ -15,7 +15,7 @@ from config.errors import ConfigError
 from inference.find_aperture import ApertureFinder
 from inference.palette import RESIDUAL_SCALE, Palette, condition
 from inference.reconstruct import SAMPLE_STEPS
-from inference.sampler import SIGMA_MAX, SIGMA_MIN, sample
+from inference.sampler import DRAW_FROM, SIGMA_MAX, SIGMA_MIN, sample
 from inference.vae import VAE
 from inference.weights import FINDER_CHANNELS, PALETTE_CHANNELS, VAE_CHANNELS, VAE_LATENT_CHANNELS
 from training.board import Pictures
@@ -25,7 +25,7 @@ from training.metrics import structural_similarity
 from training.settings import ApertureSettings, PaletteSettings, TrainingSettings, VAESettings
 
 #: Noise levels at which Palette is validated, from fine texture to whole shapes.
-VALIDATION_SIGMAS = (0.2, 0.6, 2.0, 6.0, SIGMA_MAX)
+VALIDATION_SIGMAS = (0.2, 0.6, 2.0, 6.0, DRAW_FROM)
 
 
 def train_aperture(
@@ -166,8 +166,6 @@ def palette_task(
         clean = (batch.full - mean) / RESIDUAL_SCALE
         levels = torch.randn(len(clean), device=clean.device) * own.noise_spread + own.noise_mean
         sigma = levels.exp().clamp(SIGMA_MIN, SIGMA_MAX)
-        highest = torch.rand(len(clean), device=clean.device) < own.highest_share
-        sigma = torch.where(highest, torch.full_like(sigma, SIGMA_MAX), sigma)
         s = sigma[:, None, None, None]
         noisy = hidden * (clean + s * torch.randn_like(clean))
         estimate = model(noisy, sigma, condition(batch.collimated, batch.aperture, batch.frames, mean))

@@ -2,11 +2,23 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import nn
 
-from inference.network import Attention, Encoder, ResidualBlock, evidence_level, lifted, sinusoidal_embedding
+from inference.network import (
+    DARK,
+    Attention,
+    Encoder,
+    ResidualBlock,
+    _box,
+    detail,
+    evidence_level,
+    lifted,
+    sinusoidal_embedding,
+)
 from inference.palette import Palette, condition
 from inference.vae import VAE, Prior
 
@@ -127,7 +139,75 @@ def test_lifting_pulls_the_dark_end_apart_and_keeps_the_order():
     assert out.tolist() == pytest.approx([-1.0, -1.0, -0.698970, -0.221849, 0.707570, 1.004321], abs=1e-4)
 
 
+def window():
+    aperture = torch.zeros(1, 1, 256, 256)
+    aperture[..., 80:170, 90:180] = 1
+    return aperture
+
+
+def faint(contrast):
+    """Anatomy at several scales behind the blades, of this contrast in lifted grey levels, (1, 1, 256, 256)."""
+    noise = np.random.default_rng(0).standard_normal((3, 256, 256))
+    scales = [ndimage.gaussian_filter(field, spread) * spread for field, spread in zip(noise, (1.5, 4, 9), strict=True)]
+    shown = -0.5 + contrast * torch.from_numpy(np.sum(scales, axis=0, dtype=np.float32))
+    return (2 * (DARK ** ((1 - shown) / 2) - DARK) - 1)[None, None]
+
+
+def test_detail_is_at_three_scales_and_0_where_it_was_measured():
+    seen = detail(faint(0.1), window())
+
+    assert seen.shape == (1, 3, 256, 256)
+    assert (seen * window() == 0).all()
+    assert (seen.std((2, 3)) > 0.3).all()
+
+
+def test_detail_does_not_depend_on_what_is_measured():
+    collimated, measured = faint(0.1), torch.rand(1, 1, 256, 256, generator=torch.Generator().manual_seed(0))
+    other = torch.where(window() > 0, measured, collimated)
+
+    assert torch.equal(detail(collimated, window()), detail(other, window()))
+
+
+def test_detail_of_ten_times_the_contrast_is_nearly_the_same():
+    weak, strong = detail(faint(0.03), window()), detail(faint(0.3), window())
+
+    assert np.corrcoef(weak.flatten(), strong.flatten())[0, 1] > 0.99
+    assert 1 < float(strong.std() / weak.std()) < 1.4
+
+
+@pytest.mark.parametrize("grey", [-1.0, -0.9, 0.5])
+def test_where_the_blades_hide_everything_there_is_no_detail(grey):
+    assert detail(torch.full((1, 1, 256, 256), grey), window()).abs().max() < 0.05
+    assert (detail(torch.full((1, 1, 256, 256), -1.0), window()) == 0).all()
+
+
+def test_detail_is_finite_for_an_aperture_that_leaves_nothing_or_all_open():
+    for aperture in (torch.zeros(1, 1, 256, 256), torch.ones(1, 1, 256, 256)):
+        assert torch.isfinite(detail(faint(0.1), aperture)).all()
+
+
+@pytest.mark.parametrize("side", [3, 7, 15, 31, 63])
+def test_means_over_squares_are_those_of_scipy_with_nothing_beyond_the_picture(side):
+    drawn = torch.randn(2, 3, 90, 120, generator=torch.Generator().manual_seed(0))
+
+    expected = ndimage.uniform_filter(drawn.double().numpy(), (1, 1, side, side), mode="constant")
+
+    np.testing.assert_allclose(_box(drawn, side).numpy(), expected, atol=1e-5)
+
+
 # VAE
+
+
+def test_the_prior_sees_picture_aperture_the_picture_lifted_the_evidence_and_the_detail(vae):
+    collimated, aperture = faint(0.1), window()
+    vae.encoder = Spy([torch.zeros(1, CHANNELS[-1], 8, 8)])
+    vae.decoder = Spy(torch.zeros(1, 2, 256, 256))
+
+    vae(collimated, aperture, torch.full_like(aperture, 8))
+
+    [(seen,)] = vae.encoder.given
+    levels = [collimated, aperture, lifted(collimated), torch.full_like(aperture, 0.5), detail(collimated, aperture)]
+    torch.testing.assert_close(seen, torch.cat(levels, dim=1))
 
 
 def test_the_divergence_of_a_standard_normal_is_zero_and_follows_the_formula():

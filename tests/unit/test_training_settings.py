@@ -57,7 +57,9 @@ def test_relative_paths_are_relative_to_the_file(written, tmp_path):
 
 
 def test_every_mistake_is_told_by_file_line_and_key(written):
-    file = written('[vae]\nsteps = 0\nlearning = 1e-3\n\n[palette]\nema = 1.0\nmixed_precision = "int8"\n')
+    file = written(
+        '[vae]\nsteps = 0\nlearning = 1e-3\n\n[palette]\nema = 1.0\nmixed_precision = "int8"\nct_share = 1.2\n'
+    )
     with pytest.raises(ConfigError) as caught:
         load_training_file(file)
     assert str(caught.value).splitlines() == [
@@ -65,6 +67,7 @@ def test_every_mistake_is_told_by_file_line_and_key(written):
         f"{file}, line 3: vae.learning is not a known key (did you mean 'learning_rate'?).",
         f"{file}, line 6: palette.ema must be less than 1, not 1.0.",
         f"{file}, line 7: palette.mixed_precision must be one of 'no', 'fp16' or 'bf16', not 'int8'.",
+        f"{file}, line 8: palette.ct_share must be 1 or less, not 1.2.",
     ]
 
 
@@ -73,3 +76,8 @@ def test_a_file_that_is_missing_or_no_toml(written, tmp_path):
         load_training_file(tmp_path / "none.toml")
     with pytest.raises(ConfigError, match=r"train\.toml, line 1: is not valid TOML"):
         load_training_file(written("[vae"))
+
+
+def test_shares_are_of_one_whole(written):
+    with pytest.raises(ConfigError, match=r"ct_share and redrawn_share are together at most 1"):
+        load_training_file(written("[vae]\nct_share = 0.8\n"))
