@@ -53,12 +53,13 @@ def test_one_step_goes_from_the_highest_level_straight_to_zero():
 def test_many_steps_lead_where_the_exact_solution_leads(noise):
     everywhere = torch.ones_like(noise)
     errors = [
-        float((sample(gaussian, noise, everywhere, steps) - way_of(noise)).abs().max()) for steps in (3, 6, 12, 512)
+        float((sample(gaussian, noise, everywhere, steps) - way_of(noise)).abs().max())
+        for steps in (3, 12, 24, 48, 512)
     ]
 
     # What is left of it is the last step, from DRAW_TO straight to 0.
-    assert errors[-1] < 0.08
-    assert all(after < before for before, after in pairwise(errors[:3]))
+    assert errors[-1] < 0.01
+    assert all(after < before for before, after in pairwise(errors[:-1]))
 
 
 def test_few_steps_keep_most_of_the_spread():
