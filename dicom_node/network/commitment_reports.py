@@ -1,6 +1,6 @@
-"""The storage commitment SCP: takes requests, and reports on each until the peer has the report (PS3.4 J.3).
+"""The storage commitment SCP's reports: on each request, until the peer has the report (PS3.4 J.3.3).
 
-A request is in the database before it is acknowledged, so its report outlives the node. A report goes over the
+Requests are taken by commitment_requests.py. A report goes over the
 association that asked while that is open, else over another that the peer has open, else over a new one to the
 peer's port, else it waits for the peer to call again. Each peer has a thread of its own while something is due to
 it: one that is silent, or has asked for thousands of objects, holds up nobody else.
@@ -23,17 +23,15 @@ from config.settings import DeliverySettings, ListenerSettings
 from dicom_node.audit import Action, record
 from dicom_node.backoff import wait_seconds
 from dicom_node.logs import hashed
-from dicom_node.network.commitment import FailureReason, Judgement, judge, read_request, report
+from dicom_node.network.commitment import FailureReason, Judgement, judge, report
+from dicom_node.network.commitment_requests import ACTOR, LEASE_SECONDS, CommitmentRequests, peer_of
 from dicom_node.network.contexts import commitment_contexts
-from dicom_node.network.incoming import Peer, StreamedMessages, file_of
+from dicom_node.network.incoming import StreamedMessages
 from dicom_node.network.listener import may_call_from
 from dicom_node.network.notifications import Notification
 from dicom_node.network.sender import associated, status_of
 from dicom_node.network.server import FurtherService
-from dicom_node.network.statuses import Status, Unacceptable
 from storage.commitments import (
-    CommitmentRequest,
-    add_commitment,
     claim_commitment,
     due_commitments,
     free_commitments,
@@ -46,11 +44,6 @@ from storage.schema import Commitment, CommitmentState
 
 log = structlog.get_logger()
 
-_ACTOR = "commitment"
-#: For so long other nodes keep away from what this one is about.
-_LEASE_SECONDS = 600.0
-#: A peer that releases its association as soon as it is answered has the time to do so.
-_MOMENT_SECONDS = 0.5
 #: Objects that one audit row names; the database has all of them.
 _MOST_NAMED = 16
 #: Answers under which the peer has the report: success and warnings (PS3.7 C.1, C.4).
@@ -69,7 +62,7 @@ class _Address:
 
 
 class CommitmentReports:
-    """Requests and reports, from `start` to `stop`; `service` is what a listener serves of it.
+    """Reports, from `start` to `stop`; `service` is what a listener serves of it.
 
     name: no two nodes alive share one. What a dead namesake had under way is free again at once.
     """
@@ -85,7 +78,10 @@ class CommitmentReports:
     ) -> None:
         self.service = FurtherService(
             contexts=tuple(commitment_contexts()),
-            handlers=((evt.EVT_ACCEPTED, self._accepted), (evt.EVT_N_ACTION, self._requested)),
+            handlers=(
+                (evt.EVT_ACCEPTED, self._accepted),
+                (evt.EVT_N_ACTION, CommitmentRequests(database, name=name).requested),
+            ),
         )
         self._database = database
         self._store = store
@@ -113,87 +109,13 @@ class CommitmentReports:
             if thread.is_alive():
                 thread.join(max(0.0, end - time.monotonic()))
 
-    # What pynetdicom calls, in the thread of an association.
-
     def _accepted(self, event: evt.Event) -> None:
         """An association has begun: if reports can go over it, they do."""
         if any(context.abstract_syntax == StorageCommitmentPushModel for context in event.assoc.accepted_contexts):
             messages: StreamedMessages = event.assoc.dimse
             with self._lock:
                 self._associations.append(messages)
-                self._callers.add(_peer(messages).calling_ae)
-
-    def _requested(self, event: evt.Event) -> tuple[int, None]:
-        """Enter a request, and answer the N-ACTION."""
-        peer = _peer(event.assoc.dimse)
-        try:
-            too_large = file_of(event.request).size > 0 and not event.request.ActionInformation.getvalue()
-            asked = read_request(event.request, lambda: event.action_information, too_large=too_large)
-            self._enter(
-                CommitmentRequest(
-                    transaction_uid=asked.transaction_uid,
-                    items=asked.items,
-                    calling_ae=peer.calling_ae,
-                    called_ae=peer.called_ae,
-                    peer_address=peer.address,
-                    association_id=peer.association_id,
-                )
-            )
-        except Unacceptable as error:
-            return self._refused(peer, error.status, str(error)), None
-        except (StorageFull, StorageUnavailable) as error:
-            return self._refused(peer, Status.RESOURCE_LIMITATION, str(error)), None
-        except Exception:
-            log.exception("a request for storage commitment could not be entered")
-            return self._refused(peer, Status.PROCESSING_FAILURE, "An internal error; the log has it."), None
-        log.info(
-            "storage commitment requested",
-            transaction=hashed(asked.transaction_uid),
-            objects=len(asked.items),
-            calling_ae=peer.calling_ae,
-        )
-        return Status.SUCCESS, None
-
-    def _enter(self, request: CommitmentRequest) -> None:
-        with self._database.transaction() as tx:
-            entered = add_commitment(
-                tx, request, owner=self._name, lease_seconds=_LEASE_SECONDS, wait_seconds=_MOMENT_SECONDS
-            )
-            if entered == "conflict":
-                said = "The Transaction UID was used before, for other objects."
-                raise Unacceptable(Status.INVALID_ARGUMENT_VALUE, said)
-            record(
-                tx,
-                Action.COMMITMENT_REQUESTED,
-                actor=_ACTOR,
-                peer_ae=request.calling_ae,
-                peer_address=request.peer_address,
-                details={
-                    "transaction_uid": request.transaction_uid,
-                    "objects": len(request.items),
-                    "called_ae": request.called_ae,
-                    "association": request.association_id,
-                }
-                | ({"repeated": True} if entered == "repeated" else {}),
-            )
-
-    def _refused(self, peer: Peer, status: Status, reason: str) -> int:
-        told = {"status": f"0x{status:04X}", "reason": reason}
-        log.warning("storage commitment not taken on", calling_ae=peer.calling_ae, **told)
-        try:
-            with self._database.transaction() as tx:
-                record(
-                    tx,
-                    Action.COMMITMENT_REFUSED,
-                    actor=_ACTOR,
-                    outcome="refused",
-                    peer_ae=peer.calling_ae,
-                    peer_address=peer.address,
-                    details={**told, "called_ae": peer.called_ae, "association": peer.association_id},
-                )
-        except FullfieldError as error:
-            log.warning("an audit row could not be written", reason=str(error))
-        return status
+                self._callers.add(peer_of(messages).calling_ae)
 
     # The threads that report.
 
@@ -227,7 +149,7 @@ class CommitmentReports:
         try:
             for caller in callers:
                 with self._database.transaction() as tx:
-                    hasten_commitments(tx, caller, owner=self._name, lease_seconds=_LEASE_SECONDS)
+                    hasten_commitments(tx, caller, owner=self._name, lease_seconds=LEASE_SECONDS)
         except FullfieldError:
             with self._lock:
                 self._callers |= callers
@@ -237,7 +159,7 @@ class CommitmentReports:
         try:
             while not self._stopping.is_set():
                 with self._database.transaction() as tx:
-                    commitment = claim_commitment(tx, peer, owner=self._name, lease_seconds=_LEASE_SECONDS)
+                    commitment = claim_commitment(tx, peer, owner=self._name, lease_seconds=LEASE_SECONDS)
                 if commitment is None:
                     return
                 self._report(commitment)
@@ -271,7 +193,7 @@ class CommitmentReports:
         timeout = self._settings.timeout_seconds
         unavailable = PeerUnavailable("The peer has no association open any more.")
         for messages in self._open(commitment):
-            same = _peer(messages).association_id == commitment.association_id
+            same = peer_of(messages).association_id == commitment.association_id
             try:
                 status = messages.notifications.send(notification, timeout)
                 return status, "the same association" if same else "another association of the peer's"
@@ -304,9 +226,9 @@ class CommitmentReports:
             found = [
                 messages
                 for messages in reversed(self._associations)
-                if messages.notifications.open and _peer(messages).calling_ae == commitment.calling_ae
+                if messages.notifications.open and peer_of(messages).calling_ae == commitment.calling_ae
             ]
-        return sorted(found, key=lambda messages: _peer(messages).association_id != commitment.association_id)
+        return sorted(found, key=lambda messages: peer_of(messages).association_id != commitment.association_id)
 
     def _address(self, commitment: Commitment) -> _Address | None:
         """The port of the peer's entry in the settings, at the address that it asked from."""
@@ -422,7 +344,7 @@ class CommitmentReports:
                 record(
                     tx,
                     action,
-                    actor=_ACTOR,
+                    actor=ACTOR,
                     outcome="success" if state == CommitmentState.REPORTED else "failed",
                     peer_ae=commitment.calling_ae,
                     peer_address=commitment.peer_address,
@@ -433,11 +355,6 @@ class CommitmentReports:
 
     def _facts(self, commitment: Commitment) -> dict[str, Any]:
         return {"transaction": hashed(commitment.transaction_uid), "peer": commitment.calling_ae}
-
-
-def _peer(messages: StreamedMessages) -> Peer:
-    assert messages.peer is not None
-    return messages.peer
 
 
 def _counts(details: Mapping[str, Any]) -> dict[str, Any]:
