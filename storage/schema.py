@@ -71,6 +71,14 @@ class CommitmentState(StrEnum):
     ABANDONED = "abandoned"
 
 
+class ProcedureStepStatus(StrEnum):
+    """Performed Procedure Step Status (0040,0252), by its defined terms (PS3.3 C.4.14)."""
+
+    IN_PROGRESS = "IN PROGRESS"
+    COMPLETED = "COMPLETED"
+    DISCONTINUED = "DISCONTINUED"
+
+
 class UtcTime(TypeDecorator[datetime]):
     """An aware time, in UTC on the way in and out, on databases with and without time zones."""
 
@@ -117,6 +125,7 @@ class Table(DeclarativeBase):
         SeriesState: _state(SeriesState),
         DeliveryState: _state(DeliveryState),
         CommitmentState: _state(CommitmentState),
+        ProcedureStepStatus: _state(ProcedureStepStatus),
         JobState: _state(JobState),
     }
 
@@ -271,6 +280,46 @@ class Commitment(Table):
     __table_args__ = (
         UniqueConstraint("calling_ae", "transaction_uid"),
         Index("ix_commitments_claim", "state", "not_before"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class ProcedureStep(Table):
+    """What a modality has reported of a performed procedure step (PS3.4 F.7)."""
+
+    __tablename__ = "procedure_steps"
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    sop_instance_uid: Mapped[str] = mapped_column(unique=True)
+    study_instance_uid: Mapped[str] = mapped_column(index=True)
+    status: Mapped[ProcedureStepStatus]
+    #: The data set, with all updates, in the DICOM JSON model (PS3.18 F).
+    attributes: Mapped[dict[str, Any]]
+    #: Who created it, at whom, from where.
+    calling_ae: Mapped[str]
+    called_ae: Mapped[str]
+    peer_address: Mapped[str]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class AwaitedObject(Table):
+    """An object that an ended procedure step has announced, and that has not arrived."""
+
+    __tablename__ = "awaited_objects"
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    procedure_step_id: Mapped[int] = mapped_column(ForeignKey("procedure_steps.id"))
+    series_instance_uid: Mapped[str]
+    sop_instance_uid: Mapped[str]
+
+    __table_args__ = (
+        UniqueConstraint(
+            "series_instance_uid", "sop_instance_uid", "procedure_step_id", name="uq_awaited_objects_announced"
+        ),
         {"sqlite_autoincrement": True},
     )
 

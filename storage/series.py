@@ -16,7 +16,9 @@ def touch_series(tx: Session, object: StoredObject, route: str | None, due_at: d
         objects as it is.
     due_at: when the quiet time ends; None leaves it as it is.
     """
-    series = _locked(tx, object.series_instance_uid) or _opened(tx, object)
+    uid, study_uid = object.series_instance_uid, object.study_instance_uid
+    series = _locked(tx, uid) or _entered(tx, uid, study_uid, object.received_at)
+    series.study_instance_uid = study_uid
     series.last_received_at = max(series.last_received_at, object.received_at)
     if route is not None:
         series.route = route
@@ -24,6 +26,11 @@ def touch_series(tx: Session, object: StoredObject, route: str | None, due_at: d
         series.due_at = due_at or series.due_at
     tx.flush()
     return series
+
+
+def expect_series(tx: Session, series_instance_uid: str, study_instance_uid: str, now: datetime) -> Series:
+    """The series, locked to this transaction, and entered before anything of it has arrived if need be."""
+    return _locked(tx, series_instance_uid) or _entered(tx, series_instance_uid, study_instance_uid, now)
 
 
 def due_series(tx: Session, now: datetime) -> list[Series]:
@@ -72,17 +79,17 @@ def _locked(tx: Session, series_instance_uid: str) -> Series | None:
     return tx.get(Series, series_instance_uid, with_for_update=True, populate_existing=True)
 
 
-def _opened(tx: Session, object: StoredObject) -> Series:
+def _entered(tx: Session, series_instance_uid: str, study_instance_uid: str, at: datetime) -> Series:
     series = Series(
-        series_instance_uid=object.series_instance_uid,
-        study_instance_uid=object.study_instance_uid,
+        series_instance_uid=series_instance_uid,
+        study_instance_uid=study_instance_uid,
         state=SeriesState.UNROUTED,
-        last_received_at=object.received_at,
+        last_received_at=at,
     )
     try:
         with tx.begin_nested():
             tx.add(series)
     except IntegrityError:
         # Another association has opened it at the same moment.
-        return tx.get_one(Series, object.series_instance_uid, with_for_update=True, populate_existing=True)
+        return tx.get_one(Series, series_instance_uid, with_for_update=True, populate_existing=True)
     return series
