@@ -2,12 +2,17 @@
 
 import json
 from dataclasses import dataclass
+from typing import Literal
 from uuid import UUID, uuid5
 
 from pydicom.uid import UID
 
 from config.mark import Mark
+from config.objects import ObjectProfile
 from inference.reconstruction import Mode
+
+#: What goes beside a picture. Part of its UIDs, so that the names may never change.
+Kind = Literal["segmentation", "presentation state", "report", "uncertainty"]
 
 _NAMESPACE = UUID("d5af2432-fcf5-59b6-ab82-3d7ebfe8c6d3")
 
@@ -23,6 +28,8 @@ class Origin:
     #: Of the noise of a draw; `mean` draws nothing.
     seed: int
     mark: Mark
+    #: Of which class the pictures are: a destination with another profile gets objects of its own.
+    profile: ObjectProfile = "multiframe_sc"
 
 
 def result_series_uid(source_series_uid: str, origin: Origin) -> UID:
@@ -36,15 +43,15 @@ def result_instance_uid(source_sop_uid: str, origin: Origin, part: int = 0) -> U
     return _uid("instance", source_sop_uid, *_names(origin), seed, part)
 
 
-def segmentation_series_uid(source_series_uid: str, origin: Origin) -> UID:
-    """UID of the series that holds the Segmentation objects of the results of one source series by one origin."""
-    return _uid("segmentation series", source_series_uid, *_names(origin))
+def companion_series_uid(kind: Kind, source_series_uid: str, origin: Origin) -> UID:
+    """UID of the series that holds one kind of object beside the results of one source series by one origin."""
+    return _uid(f"{kind} series", source_series_uid, *_names(origin))
 
 
-def segmentation_instance_uid(source_sop_uid: str, origin: Origin) -> UID:
-    """UID of the Segmentation object that goes with the results of one source."""
+def companion_instance_uid(kind: Kind, source_sop_uid: str, origin: Origin, part: int = 0) -> UID:
+    """UID of an object that goes beside the results of one source; `part` counts where there are several of a kind."""
     seed = origin.seed if origin.mode == "sample" else None
-    return _uid("segmentation", source_sop_uid, *_names(origin), seed)
+    return _uid(kind, source_sop_uid, *_names(origin), seed, *([part] if part else []))
 
 
 def dimension_organization_uid(sop_instance_uid: str) -> UID:
@@ -54,8 +61,9 @@ def dimension_organization_uid(sop_instance_uid: str) -> UID:
 
 def _names(origin: Origin) -> tuple[str, ...]:
     # Only what differs from the defaults, so that a key that is new in some version changes no UID.
+    profile = (origin.profile,) if origin.profile != "multiframe_sc" else ()
     mark = json.dumps(origin.mark.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
-    return (origin.route, origin.model_digest, origin.mode, mark)
+    return (origin.route, origin.model_digest, origin.mode, mark, *profile)
 
 
 def _uid(*names: str | int | None) -> UID:

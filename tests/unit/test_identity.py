@@ -10,11 +10,11 @@ from config.mark import Mark
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID
 from dicom_node.objects.identity import (
     Origin,
+    companion_instance_uid,
+    companion_series_uid,
     dimension_organization_uid,
     result_instance_uid,
     result_series_uid,
-    segmentation_instance_uid,
-    segmentation_series_uid,
 )
 
 CHEST = Origin(route="chest", model_digest="abc", mode="mean", seed=7, mark=Mark())
@@ -83,21 +83,23 @@ def test_the_parts_of_one_source_and_its_series_differ():
     assert len(uids | {result_series_uid("1.2.3", CHEST)}) == 51
 
 
-def test_a_segmentation_has_other_uids_than_the_pictures_and_changes_them_with_theirs():
+@pytest.mark.parametrize("kind", ["segmentation", "presentation state", "report", "uncertainty"])
+def test_what_goes_beside_the_pictures_has_other_uids_than_they_and_changes_them_with_theirs(kind):
     uids = [
         result_instance_uid("1.2.3", CHEST),
         result_series_uid("1.2.3", CHEST),
-        segmentation_instance_uid("1.2.3", CHEST),
-        segmentation_instance_uid("1.2.3", DRAWN),
-        segmentation_instance_uid("1.2.3", replace(DRAWN, seed=8)),
-        segmentation_series_uid("1.2.3", CHEST),
-        segmentation_series_uid("1.2.3", DRAWN),
+        companion_instance_uid(kind, "1.2.3", CHEST),
+        companion_instance_uid(kind, "1.2.3", CHEST, 1),
+        companion_instance_uid(kind, "1.2.3", DRAWN),
+        companion_instance_uid(kind, "1.2.3", replace(DRAWN, seed=8)),
+        companion_series_uid(kind, "1.2.3", CHEST),
+        companion_series_uid(kind, "1.2.3", DRAWN),
         dimension_organization_uid("1.2.3"),
     ]
     assert len(set(uids)) == len(uids)
     assert all(uid.is_valid for uid in uids)
-    assert segmentation_series_uid("1.2.3", DRAWN) == segmentation_series_uid("1.2.3", replace(DRAWN, seed=8))
-    assert segmentation_instance_uid("1.2.3", CHEST) == segmentation_instance_uid("1.2.3", replace(CHEST, seed=8))
+    assert companion_series_uid(kind, "1.2.3", DRAWN) == companion_series_uid(kind, "1.2.3", replace(DRAWN, seed=8))
+    assert companion_instance_uid(kind, "1.2.3", CHEST) == companion_instance_uid(kind, "1.2.3", replace(CHEST, seed=8))
 
 
 def test_uids_stay_what_they_were_in_earlier_versions():
@@ -105,6 +107,8 @@ def test_uids_stay_what_they_were_in_earlier_versions():
     assert result_series_uid("1.2.3", CHEST) == "2.25.110080130273570763468584979022035198323"
     assert result_instance_uid("1.2.3", CHEST) == "2.25.44031949267058584002582237331335745705"
     assert result_instance_uid("1.2.3", DRAWN) == "2.25.315685537525311966625365362311807950483"
+    mask = companion_instance_uid("segmentation", "1.2.3", CHEST)
+    assert mask == "2.25.196990673058531585846517132740672497875"
 
 
 def test_the_software_names_itself_with_a_valid_uid():
