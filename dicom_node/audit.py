@@ -56,6 +56,12 @@ class Action(StrEnum):
     COMMITMENT_REPORT_REFUSED = "commitment_report_refused"
     #: The report could not be brought to the peer.
     COMMITMENT_ABANDONED = "commitment_abandoned"
+    #: A modality has begun a procedure step.
+    PROCEDURE_STEP_CREATED = "procedure_step_created"
+    PROCEDURE_STEP_UPDATED = "procedure_step_updated"
+    #: It is completed or discontinued: the series that it names are complete.
+    PROCEDURE_STEP_ENDED = "procedure_step_ended"
+    PROCEDURE_STEP_REFUSED = "procedure_step_refused"
     NODE_STARTED = "node_started"
     NODE_STOPPED = "node_stopped"
     WORKER_DIED = "worker_died"
@@ -165,6 +171,10 @@ _WORDS: dict[str, str] = {
     Action.COMMITMENT_POSTPONED: "postponed a report on storage commitment",
     Action.COMMITMENT_REPORT_REFUSED: "had a report on storage commitment refused",
     Action.COMMITMENT_ABANDONED: "abandoned a report on storage commitment",
+    Action.PROCEDURE_STEP_CREATED: "noted the begin of a procedure step",
+    Action.PROCEDURE_STEP_UPDATED: "noted more of a procedure step",
+    Action.PROCEDURE_STEP_ENDED: "noted the end of a procedure step",
+    Action.PROCEDURE_STEP_REFUSED: "refused a report of a procedure step",
     Action.NODE_STARTED: "started",
     Action.NODE_STOPPED: "stopped",
     Action.WORKER_DIED: "found a worker dead",

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -17,14 +18,15 @@ from config.settings import Settings
 from dicom_node.audit import Action, record
 from dicom_node.network.commitment_reports import CommitmentReports
 from dicom_node.network.listener import Listener
+from dicom_node.network.mpps import ProcedureSteps
 from dicom_node.workflow.delivery import Courier
 from dicom_node.workflow.routing import RouteBook
-from dicom_node.workflow.series import association_ended, complete_due, object_kept
+from dicom_node.workflow.series import association_ended, complete_due, object_kept, procedure_step_ended
 from dicom_node.workflow.supervisor import Supervisor
 from dicom_node.workflow.watchdog import Watchdog
 from storage.database import Database, current_time
 from storage.files import ObjectStore
-from storage.schema import StoredObject
+from storage.schema import ProcedureStep, StoredObject
 
 log = structlog.get_logger()
 
@@ -57,7 +59,7 @@ class Node:
             on_kept=self._object_kept,
             on_release=self._association_ended,
             full_below_bytes=settings.storage.full_below_mb << 20,
-            further=[self._commitments.service],
+            further=[self._commitments.service, ProcedureSteps(self._database, self._procedure_step_ended).service],
         )
         self._courier = Courier(
             self._database,
@@ -120,6 +122,10 @@ class Node:
 
     def _association_ended(self, tx: Session, series: list[str], calling_ae: str) -> None:  # noqa: ARG002
         association_ended(tx, series, table=self.routes.table, max_attempts=self.settings.worker.max_attempts)
+
+    def _procedure_step_ended(self, tx: Session, step: ProcedureStep, made: Mapping[str, Sequence[str]]) -> None:
+        max_attempts = self.settings.worker.max_attempts
+        procedure_step_ended(tx, step, made, table=self.routes.table, max_attempts=max_attempts)
 
     def _run_clock(self) -> None:
         """Complete what is due, replace workers that hang, and clear away what a crash has left."""

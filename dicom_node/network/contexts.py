@@ -18,7 +18,7 @@ from pydicom.uid import (
 )
 from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, build_context
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel, Verification
 
 from dicom_node.lossy import LOSSY
 from dicom_node.sop_classes import RECEIVED
@@ -52,6 +52,11 @@ def accepted_contexts() -> list[PresentationContext]:
 def commitment_contexts() -> list[PresentationContext]:
     """Storage commitment, of which the node is the SCP, whoever opens the association (PS3.4 J)."""
     return [build_context(StorageCommitmentPushModel, list(UNCOMPRESSED))]
+
+
+def procedure_step_contexts() -> list[PresentationContext]:
+    """Modality performed procedure steps, of which the node is the SCP (PS3.4 F)."""
+    return [build_context(ModalityPerformedProcedureStep, list(UNCOMPRESSED))]
 
 
 def archive_contexts() -> list[PresentationContext]:

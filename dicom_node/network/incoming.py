@@ -20,7 +20,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ, N_ACTION_RQ, DIMSEMessage
+from pynetdicom.dimse_messages import C_STORE_RQ, N_ACTION_RQ, N_CREATE_RQ, N_SET_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_STORE, N_EVENT_REPORT
 
 from config.errors import FullfieldError, StorageFull, StorageUnavailable
@@ -31,7 +31,8 @@ from dicom_node.network.statuses import Status, Unacceptable
 #: After so many bytes they are pushed to the disk, so that the last fsync is short, and room is looked for.
 _STRETCH = 64 << 20
 
-#: The largest Action Information of an N-ACTION request, which is read in memory: 20,000 references and more.
+#: Requests whose data set is read in memory, and the largest that is: 20,000 references and more.
+_IN_MEMORY = (N_ACTION_RQ, N_CREATE_RQ, N_SET_RQ)
 _LARGEST_INFORMATION = 4 << 20
 
 _PREAMBLE = b"\0" * 128 + b"DICM"
@@ -155,13 +156,13 @@ class IncomingFile:
 
 
 class _DataSet(IncomingFile):
-    """The data set of whatever message comes: of a C-STORE request to a file, of an N-ACTION request to memory."""
+    """The data set of whatever message comes: of a C-STORE request to a file, of other requests to memory."""
 
     message: DIMSEMessage
 
     def write(self, fragment: bytes) -> None:
         """Add the next fragment. What gets too large for the memory is dropped whole: half a list would lie."""
-        if not isinstance(self.message, N_ACTION_RQ):
+        if not isinstance(self.message, _IN_MEMORY):
             super().write(fragment)
             return
         self.size += len(fragment)

@@ -1,11 +1,11 @@
 """When a series is complete, and what is queued then.
 
-These functions run inside the transaction of what caused them: an object kept, an association ended, a quiet
-time over. Each object goes by the route that matched it on arrival; what comes after a series was complete is
-a job of its own.
+These functions run inside the transaction of what caused them: an object kept, an association or a procedure step
+ended, a quiet time over. Each object goes by the route that matched it on arrival; what comes after a series was
+complete is a job of its own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from pydicom.dataset import Dataset
@@ -15,9 +15,11 @@ from sqlalchemy.orm import Session
 from config.routes import Route, RouteTable
 from dicom_node.audit import Action, record
 from dicom_node.workflow.routing import choose
+from storage.database import current_time
+from storage.procedure_steps import await_objects, awaited_object_arrived
 from storage.queue import enqueue
-from storage.schema import AuditRow, Job, ObjectKind, Series, SeriesState, StoredObject
-from storage.series import close_series, due_series, touch_series, waiting_objects
+from storage.schema import AuditRow, Job, ObjectKind, ProcedureStep, Series, SeriesState, StoredObject
+from storage.series import close_series, due_series, expect_series, touch_series, waiting_objects
 
 #: An association of whose end nobody told, for its node died, counts as ended after so long a silence.
 LONGEST_SILENCE = timedelta(minutes=10)
@@ -25,33 +27,40 @@ LONGEST_SILENCE = timedelta(minutes=10)
 _ACTOR = "router"
 
 
-def object_kept(
-    tx: Session, object: StoredObject, header: Dataset, *, table: RouteTable, max_attempts: int
-) -> Job | None:
+def object_kept(tx: Session, object: StoredObject, header: Dataset, *, table: RouteTable, max_attempts: int) -> None:
     """Choose the route of an object that is new here, and queue its job if it need not wait for others.
 
     header: the object's data set, which need not hold pixels. An object that was kept aside, or that a job
-    takes in already, changes nothing.
+    takes in already, changes nothing. The last object that an ended procedure step has announced closes its
+    series.
     """
     if object.kind != ObjectKind.ORIGINAL or object.job_id is not None:
-        return None
-    decision = choose(table, header, object.calling_ae, object.called_ae)
-    if decision.route is None:
-        touch_series(tx, object, None, None)
-        reason = "no route matches" if table.routes else "there are no routes"
-        _tell_of(tx, object, Action.NO_ROUTE, reason=reason, routes=decision.reasons)
-        return None
-    route = decision.route
-    _tell_of(tx, object, Action.ROUTE_MATCHED, route=route.name)
-    if route.complete != "multiframe" or object.frames <= 1:
-        touch_series(tx, object, route.name, object.received_at + _silence(route))
-        return None
-    touch_series(tx, object, route.name, None)
-    job = _queue(tx, [object], route, max_attempts)
-    awaited = _waiting_by_route(tx, object.series_instance_uid)
-    if not any(table.route(name) for name in awaited):
-        close_series(tx, object.series_instance_uid)
-    return job
+        return
+    route = _take(tx, object, header, table, max_attempts)
+    if awaited_object_arrived(tx, object):
+        # The audit row of this transaction is written at its end.
+        matched = {object.sop_instance_uid: route.name} if route is not None else {}
+        _close_announced(tx, object.series_instance_uid, table, max_attempts, matched)
+
+
+def procedure_step_ended(
+    tx: Session,
+    step: ProcedureStep,
+    series: Mapping[str, Sequence[str]],
+    *,
+    table: RouteTable,
+    max_attempts: int,
+) -> None:
+    """Close the series that a procedure step has made, and queue what waits in them (PS3.4 F.1).
+
+    series: by its UID, the objects of each that the step announces. A series of which one of them has not arrived
+    is closed by the last to arrive, so that it is one job; should one never come, the route's own rule closes it.
+    """
+    # In one order in every transaction, so that no two wait for each other's series.
+    for uid in sorted(series):
+        expect_series(tx, uid, step.study_instance_uid, current_time(tx))
+        if await_objects(tx, step, uid, series[uid]) == 0:
+            _close_announced(tx, uid, table, max_attempts, {})
 
 
 def association_ended(
@@ -83,11 +92,42 @@ def complete_due(tx: Session, now: datetime, *, table: RouteTable, max_attempts:
     return jobs
 
 
-def _waiting_by_route(tx: Session, series_instance_uid: str) -> dict[str, list[StoredObject]]:
+def _take(tx: Session, object: StoredObject, header: Dataset, table: RouteTable, max_attempts: int) -> Route | None:
+    decision = choose(table, header, object.calling_ae, object.called_ae)
+    if decision.route is None:
+        touch_series(tx, object, None, None)
+        reason = "no route matches" if table.routes else "there are no routes"
+        _tell_of(tx, object, Action.NO_ROUTE, reason=reason, routes=decision.reasons)
+        return None
+    route = decision.route
+    _tell_of(tx, object, Action.ROUTE_MATCHED, route=route.name)
+    if route.complete != "multiframe" or object.frames <= 1:
+        touch_series(tx, object, route.name, object.received_at + _silence(route))
+        return route
+    touch_series(tx, object, route.name, None)
+    _queue(tx, [object], route, max_attempts)
+    awaited = _waiting_by_route(tx, object.series_instance_uid)
+    if not any(table.route(name) for name in awaited):
+        close_series(tx, object.series_instance_uid)
+    return route
+
+
+def _close_announced(
+    tx: Session, series_instance_uid: str, table: RouteTable, max_attempts: int, matched: Mapping[str, str]
+) -> None:
+    waiting = _waiting_by_route(tx, series_instance_uid, matched)
+    if waiting:
+        queued = _queue_by_route(tx, waiting, table, max_attempts, "its procedure step ended, and all of it is here")
+        _settle(tx, series_instance_uid, unrouted=not queued)
+
+
+def _waiting_by_route(
+    tx: Session, series_instance_uid: str, matched: Mapping[str, str] | None = None
+) -> dict[str, list[StoredObject]]:
     """Objects of a series that await a job, by the name of the route that matched each on arrival.
 
     What no route took is not among them. The choice stands in the audit trail, where the transaction that
-    kept the object has written it for good.
+    kept the object has written it for good; matched: choices of this transaction.
     """
     waiting = waiting_objects(tx, series_instance_uid)
     if not waiting:
@@ -97,7 +137,7 @@ def _waiting_by_route(tx: Session, series_instance_uid: str) -> dict[str, list[S
         AuditRow.series_instance_uid == series_instance_uid,
         AuditRow.action == Action.ROUTE_MATCHED.value,
     )
-    route_of = {uid: details["route"] for uid, details in tx.execute(matches)}
+    route_of = {uid: details["route"] for uid, details in tx.execute(matches)} | dict(matched or {})
     by_route: dict[str, list[StoredObject]] = {}
     for object in waiting:
         name = route_of.get(object.sop_instance_uid)
