@@ -7,16 +7,23 @@ import pytest
 from pydicom.uid import generate_uid
 from sqlalchemy import select
 
-from config.routes import Destination, Match, Route, RouteTable, Rule
-from dicom_node.workflow.series import LONGEST_SILENCE, association_ended, complete_due, object_kept
+from config.routes import Destination, Match, QueuedRoute, Route, RouteTable, Rule
+from dicom_node.workflow.series import (
+    LONGEST_SILENCE,
+    association_ended,
+    complete_due,
+    object_kept,
+    procedure_step_ended,
+)
 from storage.audit_trail import trail
 from storage.objects import ReceivedObject, keep_object, objects_of_job
+from storage.procedure_steps import StepReport, add_procedure_step
 from storage.queue import list_jobs
-from storage.schema import Series, SeriesState, StoredObject
+from storage.schema import ProcedureStepStatus, Series, SeriesState, StoredObject
 from tests.factory import xa
 
 START = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
-SERIES, STUDY = generate_uid(), generate_uid()
+SERIES, OTHER, STUDY = generate_uid(), generate_uid(), generate_uid()
 
 
 def after(seconds):
@@ -53,6 +60,21 @@ class Ward:
     def association_ends(self, *series):
         with self.database.transaction() as tx:
             association_ended(tx, list(series or [SERIES]), table=self.table, max_attempts=3)
+
+    def step_ends(self, *uids, series=SERIES):
+        """A procedure step ends that has announced these objects of a series."""
+        report = StepReport(
+            sop_instance_uid=generate_uid(),
+            study_instance_uid=STUDY,
+            status=ProcedureStepStatus.IN_PROGRESS,
+            attributes={},
+            calling_ae="CARM1",
+            called_ae="FULLFIELD",
+            peer_address="127.0.0.1",
+        )
+        with self.database.transaction() as tx:
+            step = add_procedure_step(tx, report)
+            procedure_step_ended(tx, step, {series: uids}, table=self.table, max_attempts=3)
 
     def time_passes(self, seconds):
         with self.database.transaction() as tx:
@@ -209,7 +231,69 @@ def test_a_job_holds_the_route_as_it_was(ward):
         3,
     )
     assert (job.series_instance_uid, job.study_instance_uid) == (SERIES, STUDY)
-    assert Route.model_validate(job.settings) == angio
+    assert QueuedRoute.model_validate(job.settings) == QueuedRoute(**dict(angio), objects={"pacs": "multiframe_sc"})
+
+
+def test_the_end_of_a_procedure_step_ends_the_waiting(ward):
+    here = ward(route(complete="quiet"))
+    first, second = here.receives(frames=1), here.receives(frames=1, at=1)
+    here.step_ends(first, second)
+    assert here.jobs == [[first, second]]
+    assert here.state() == SeriesState.COMPLETE
+    late = here.receives(frames=1, at=2)
+    assert here.state() == SeriesState.OPEN
+    here.time_passes(100)
+    assert here.jobs == [[first, second], [late]]
+
+
+def test_a_series_waits_for_the_last_that_its_procedure_step_announced_but_not_for_ever(ward):
+    here = ward(route(complete="quiet", quiet_seconds=10))
+    first = here.receives(frames=1)
+    lost = generate_uid()
+    here.step_ends(first, lost)
+    assert here.jobs == []
+    here.time_passes(11)
+    assert here.jobs == [[first]]
+    here.receives(frames=1, uid=lost, at=12)
+    assert here.jobs == [[first], [lost]]
+
+
+def test_objects_that_no_route_takes_count_as_arrived(ward):
+    here = ward(route(complete="quiet", match=Match(attributes=(Rule(keyword="KVP", minimum=60),))))
+    taken, other, unseen = generate_uid(), generate_uid(), generate_uid()
+    here.step_ends(taken, other)
+    here.step_ends(unseen, series=OTHER)
+    here.receives(KVP="70", uid=taken)
+    assert here.jobs == []
+    here.receives(KVP="50", uid=other, at=1)
+    assert here.jobs == [[taken]]
+    here.receives(KVP="50", uid=unseen, series=OTHER)
+    assert here.state(OTHER) == SeriesState.UNROUTED
+
+
+def test_a_multi_frame_object_may_be_the_last_that_was_announced(ward):
+    here = ward(route(quiet_seconds=600))
+    single, cine = here.receives(frames=1), generate_uid()
+    here.step_ends(single, cine)
+    here.receives(uid=cine, at=1)
+    assert here.jobs == [[cine], [single]]
+    assert here.state() == SeriesState.COMPLETE
+
+
+def test_a_step_that_ends_while_its_objects_arrive_closes_its_series_once_all_are_here(ward):
+    here = ward(route(complete="quiet", quiet_seconds=600))
+    for _ in range(5):
+        series, uids = generate_uid(), [generate_uid() for _ in range(3)]
+        together = [
+            threading.Thread(target=here.receives, kwargs={"series": series, "uid": uid, "frames": 1}) for uid in uids
+        ]
+        together.append(threading.Thread(target=here.step_ends, args=uids, kwargs={"series": series}))
+        for thread in together:
+            thread.start()
+        for thread in together:
+            thread.join()
+        assert sorted(here.jobs[-1]) == sorted(uids)
+    assert len(here.jobs) == 5
 
 
 def test_an_object_without_a_route_is_kept_and_goes_no_further(ward):
