@@ -1,14 +1,16 @@
 """Objects as the database knows them: kept once, found again."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from pydicom.dataset import Dataset
 from sqlalchemy import literal_column, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from storage.catalogue import catalogue
 from storage.database import current_time
 from storage.schema import ObjectKind, StoredObject
 
@@ -40,6 +42,8 @@ class ReceivedObject:
     received_at: datetime | None = None
     #: The job that made it, for a result.
     job_id: int | None = None
+    #: Its data set, with or without pixels, for the catalogue; without one it is entered there later.
+    header: Dataset | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Kept:
 
 
 def keep_object(tx: Session, received: ReceivedObject) -> Kept:
-    """Enter an object, unless it is here already.
+    """Enter an object, and in the catalogue what its header says, unless it is here already.
 
     Two processes may enter the same object at once: the second waits for the first to commit, then finds
     its row.
@@ -72,6 +76,8 @@ def keep_object(tx: Session, received: ReceivedObject) -> Kept:
             if _same_object(tx, received) is None and find_object(tx, received.sop_instance_uid) is None:
                 raise  # Another rule than that of the UIDs was broken.
             continue
+        if not aside and received.header is not None:
+            catalogue(tx, row, received.header)
         return Kept(row, "aside" if aside else "new")
 
 

@@ -102,6 +102,9 @@ class UtcTime(TypeDecorator[datetime]):
 #: 64 bits everywhere; SQLite numbers its rows only in a column declared INTEGER.
 RowNumber = BigInteger().with_variant(Integer, "sqlite")
 
+#: Text in the order of its code points on every database, so that an index finds what begins alike.
+Plain = String().with_variant(String(collation="C"), "postgresql")
+
 
 def _state(states: type[StrEnum]) -> Enum:
     return Enum(states, native_enum=False, length=16, values_callable=lambda all_: [s.value for s in all_])
@@ -322,6 +325,47 @@ class AwaitedObject(Table):
         ),
         {"sqlite_autoincrement": True},
     )
+
+
+class CataloguedStudy(Table):
+    """What queries can ask of a patient's study; the columns are for finding it, in the form in which keys compare."""
+
+    __tablename__ = "catalogue_studies"
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(unique=True)
+    patient_id: Mapped[str] = mapped_column(Plain, index=True)
+    patient_name: Mapped[str] = mapped_column(Plain, index=True)
+    study_date: Mapped[str] = mapped_column(Plain, index=True)
+    accession_number: Mapped[str] = mapped_column(Plain, index=True)
+    #: Of patient and study, in the DICOM JSON model.
+    attributes: Mapped[dict[str, Any]]
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class CataloguedSeries(Table):
+    """What queries can ask of a series."""
+
+    __tablename__ = "catalogue_series"
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("catalogue_studies.id"))
+    series_instance_uid: Mapped[str] = mapped_column(index=True)
+    modality: Mapped[str]
+    attributes: Mapped[dict[str, Any]]
+
+    __table_args__ = (UniqueConstraint("study_id", "series_instance_uid"), {"sqlite_autoincrement": True})
+
+
+class CataloguedObject(Table):
+    """What queries can ask of an object, beside what its own row says."""
+
+    __tablename__ = "catalogue_objects"
+
+    object_id: Mapped[int] = mapped_column(ForeignKey("objects.id"), primary_key=True, autoincrement=False)
+    series_id: Mapped[int] = mapped_column(ForeignKey("catalogue_series.id"), index=True)
+    attributes: Mapped[dict[str, Any]]
 
 
 class AuditRow(Table):

@@ -164,6 +164,7 @@ def _keep(store: ObjectStore, dataset: Dataset) -> ReceivedObject:
         digest=kept.digest,
         size=kept.size,
         kind=ObjectKind.RESULT,
+        header=Dataset({element.tag: element for element in dataset if element.keyword != "PixelData"}),
     )
 
 
