@@ -20,6 +20,7 @@ from dicom_node.network.commitment_reports import CommitmentReports
 from dicom_node.network.listener import Listener
 from dicom_node.network.mpps import ProcedureSteps
 from dicom_node.workflow.delivery import Courier
+from dicom_node.workflow.cataloguing import catalogue_earlier
 from dicom_node.workflow.routing import RouteBook
 from dicom_node.workflow.series import association_ended, complete_due, object_kept, procedure_step_ended
 from dicom_node.workflow.supervisor import Supervisor
@@ -83,6 +84,9 @@ class Node:
     def start(self) -> None:
         """Begin to receive, to work and to deliver."""
         self._database.migrate()
+        self._cataloguer = threading.Thread(
+            target=catalogue_earlier, args=(self._database, self._store, self._stopping), name="cataloguer", daemon=True
+        )
         self._store.sweep(older_than_seconds=_LEFT_OVER_SECONDS)
         self._listener.start()
         self._tell(Action.NODE_STARTED, port=self._listener.port, **self._routes_in_brief())
@@ -91,6 +95,7 @@ class Node:
         self._commitments.start()
         self._supervisor.start()
 
+        self._cataloguer.start()
     def stop(self) -> None:
         """Receive no more, end what can be ended soon, and leave the rest for the next start."""
         self._stopping.set()
@@ -107,6 +112,7 @@ class Node:
         self._database.close()
 
     def reload_routes(self) -> None:
+            self._cataloguer.join()
         """Put the routes file in force as it is now; a mistake in it changes nothing but log and audit."""
         try:
             self.routes.reload(self.settings.routes)
