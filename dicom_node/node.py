@@ -19,8 +19,8 @@ from dicom_node.audit import Action, record
 from dicom_node.network.commitment_reports import CommitmentReports
 from dicom_node.network.listener import Listener
 from dicom_node.network.mpps import ProcedureSteps
-from dicom_node.workflow.delivery import Courier
 from dicom_node.workflow.cataloguing import catalogue_earlier
+from dicom_node.workflow.delivery import Courier
 from dicom_node.workflow.routing import RouteBook
 from dicom_node.workflow.series import association_ended, complete_due, object_kept, procedure_step_ended
 from dicom_node.workflow.supervisor import Supervisor
@@ -80,22 +80,22 @@ class Node:
         self._watchdog = Watchdog(settings.worker.lease_seconds)
         self._stopping = threading.Event()
         self._clock = threading.Thread(target=self._run_clock, name="clock", daemon=True)
+        self._cataloguer = threading.Thread(
+            target=catalogue_earlier, args=(self._database, self._store, self._stopping), name="cataloguer", daemon=True
+        )
 
     def start(self) -> None:
         """Begin to receive, to work and to deliver."""
         self._database.migrate()
-        self._cataloguer = threading.Thread(
-            target=catalogue_earlier, args=(self._database, self._store, self._stopping), name="cataloguer", daemon=True
-        )
         self._store.sweep(older_than_seconds=_LEFT_OVER_SECONDS)
         self._listener.start()
         self._tell(Action.NODE_STARTED, port=self._listener.port, **self._routes_in_brief())
         self._clock.start()
+        self._cataloguer.start()
         self._courier.start()
         self._commitments.start()
         self._supervisor.start()
 
-        self._cataloguer.start()
     def stop(self) -> None:
         """Receive no more, end what can be ended soon, and leave the rest for the next start."""
         self._stopping.set()
@@ -108,11 +108,11 @@ class Node:
         # One that never began has no end either; `ident` is None for a thread that was not started.
         if self._clock.ident is not None:
             self._clock.join()
+            self._cataloguer.join()
             self._tell(Action.NODE_STOPPED)
         self._database.close()
 
     def reload_routes(self) -> None:
-            self._cataloguer.join()
         """Put the routes file in force as it is now; a mistake in it changes nothing but log and audit."""
         try:
             self.routes.reload(self.settings.routes)
