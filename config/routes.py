@@ -24,6 +24,7 @@ from pydicom.datadict import dictionary_VR, keyword_dict
 from config.mark import Mark
 from config.mistakes import config_error, did_you_mean, place_in, read_toml
 from config.network import AETitle, Host, Port
+from config.objects import ObjectProfile
 from config.toml_lines import KeyPath
 
 Complete = Literal["multiframe", "association", "quiet"]
@@ -129,6 +130,13 @@ class Destination(_Table):
     calling_ae: AETitle | Literal[""] = Field(
         default="", description="AE title by which to call it; empty: this node's own, `listener.ae_title`."
     )
+    objects: ObjectProfile = Field(
+        default="multiframe_sc",
+        description="Of which class the pictures are. `multiframe_sc`: one Multi-frame Grayscale Byte or Word "
+        "Secondary Capture, or single frames where these cannot hold the source's values; `single_frames`: a Secondary "
+        "Capture for each frame; `like_source`: X-Ray Angiographic or Radiofluoroscopic Image Storage as the source, "
+        "or as `multiframe_sc` where these cannot hold it.",
+    )
 
 
 class Route(_Table):
@@ -163,6 +171,21 @@ class Route(_Table):
     priority: int = Field(default=50, ge=0, le=100, description="Jobs of higher priority are worked on first.")
 
 
+class QueuedRoute(Route):
+    """A route as a job carries it: with what its destinations were to get when the job was queued."""
+
+    #: Of which class the pictures are for a destination, by its name; one that is not here gets `multiframe_sc`.
+    objects: dict[str, ObjectProfile] = {}
+
+    @property
+    def by_objects(self) -> dict[ObjectProfile, list[str]]:
+        """The destinations of each profile, in the order of the route."""
+        grouped: dict[ObjectProfile, list[str]] = {}
+        for name in self.destinations:
+            grouped.setdefault(self.objects.get(name, "multiframe_sc"), []).append(name)
+        return grouped
+
+
 class RouteTable(_Table):
     """The routes in the order of the file, and the destinations they name."""
 
@@ -176,6 +199,12 @@ class RouteTable(_Table):
     def destination(self, name: str) -> Destination | None:
         """The destination of that name, or None when the file has none."""
         return next((destination for destination in self.destinations if destination.name == name), None)
+
+    def queued(self, route: Route) -> QueuedRoute:
+        """What a job carries that is queued by this route now."""
+        named = {name: self.destination(name) for name in route.destinations}
+        objects = {name: found.objects for name, found in named.items() if found is not None}
+        return QueuedRoute(**dict(route), objects=objects)
 
     @model_validator(mode="after")
     def _agrees_within(self) -> "RouteTable":

@@ -3,7 +3,8 @@
 from pydicom.dataset import Dataset
 from sqlalchemy import select
 
-from config.routes import Route
+from config.objects import ObjectProfile
+from config.routes import QueuedRoute
 from storage.audit_trail import trail
 from storage.database import Database
 from storage.files import ObjectStore
@@ -22,10 +23,18 @@ def queue_job(
     destinations: tuple[str, ...] = ("pacs",),
     profile: str = "fullfield",
     max_attempts: int = 3,
+    pictures: dict[str, ObjectProfile] | None = None,
 ) -> int:
     """Keep the data sets, queue a job that takes them in, and return its number."""
     objects = [received(store, dataset) for dataset in datasets]
-    return queue_received(database, *objects, destinations=destinations, profile=profile, max_attempts=max_attempts)
+    return queue_received(
+        database,
+        *objects,
+        destinations=destinations,
+        profile=profile,
+        max_attempts=max_attempts,
+        pictures=pictures,
+    )
 
 
 def queue_received(
@@ -34,9 +43,13 @@ def queue_received(
     destinations: tuple[str, ...] = ("pacs",),
     profile: str = "fullfield",
     max_attempts: int = 3,
+    pictures: dict[str, ObjectProfile] | None = None,
 ) -> int:
-    """Queue a job that takes in what the store has received, and return its number."""
-    route = Route(name="all", destinations=destinations, profile=profile)
+    """Queue a job that takes in what the store has received, and return its number.
+
+    pictures: of which class a destination gets them, by its name.
+    """
+    route = QueuedRoute(name="all", destinations=destinations, profile=profile, objects=pictures or {})
     with database.transaction() as tx:
         originals = [keep_object(tx, each).object for each in objects]
         job = enqueue(

@@ -6,7 +6,6 @@ from highdicom.base import SOPClass
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from config.mark import Mark
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.objects.identity import Kind, Origin, companion_instance_uid, companion_series_uid
 from dicom_node.objects.provenance import MANUFACTURER, software_versions
@@ -47,16 +46,14 @@ class Companion(SOPClass):  # type: ignore[misc]  # highdicom is not followed
         sop_class_uid: UID,
         modality: str,
         title: str,
-        route: str,
-        mark: Mark,
+        origin: Origin,
     ) -> None:
         """source: the image that was reconstructed; only its header is read.
 
-        pictures: what `secondary_captures` made of it, with the same route and mark; only their headers are read.
+        pictures: what was made of it, of this origin; only their headers are read.
         part: counts the objects where one source gives several of the kind. title: begins the series description.
         """
         first = pictures[0]
-        origin = Origin(route=route, model_digest=made.digest, mode=made.mode, seed=made.seed, mark=mark)
         super().__init__(
             study_instance_uid=first.StudyInstanceUID,
             series_instance_uid=companion_series_uid(kind, source.SeriesInstanceUID, origin),
@@ -71,8 +68,9 @@ class Companion(SOPClass):  # type: ignore[misc]  # highdicom is not followed
             # Software has none, and the attribute is of type 1 (C.7.5.2): what tells one model from another.
             device_serial_number=made.digest[:64],
             software_versions=software_versions(made),
-            content_date=first.ContentDate,
-            content_time=first.ContentTime,
+            # Presentation states have a date of their own (C.11.10).
+            content_date=None if kind == "presentation state" else first.ContentDate,
+            content_time=None if kind == "presentation state" else first.ContentTime,
         )
         self.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
         self.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME

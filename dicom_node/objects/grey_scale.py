@@ -110,6 +110,14 @@ def put_frame_grey_scale(source: Dataset, grey: GreyScale, result: Dataset) -> N
     copy_attributes(source, result, ("WindowCenterWidthExplanation", "VOILUTSequence"))
 
 
+def put_source_grey_scale(source: Dataset, grey: GreyScale, result: Dataset) -> None:
+    """Give a result of the source's own class the source's look, as the source tells it (C.11.1, C.11.2)."""
+    result.PhotometricInterpretation = "MONOCHROME1" if grey.inverse else "MONOCHROME2"
+    copy_attributes(source, result, ("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"))
+    _put_windows(grey, result, 1.0, 0.0)
+    copy_attributes(source, result, ("WindowCenterWidthExplanation", "VOILUTSequence"))
+
+
 def black_and_white(grey: GreyScale, stored: NDArray[np.integer]) -> tuple[int, int]:
     """The stored values shown black and white: the ends of the window, else of the picture's own range.
 

@@ -9,7 +9,7 @@ from pydicom.uid import UID
 
 from config.mark import Mark
 from config.objects import ObjectProfile
-from inference.reconstruction import Mode
+from inference.reconstruction import Mode, Provenance
 
 #: What goes beside a picture. Part of its UIDs, so that the names may never change.
 Kind = Literal["segmentation", "presentation state", "report", "uncertainty"]
@@ -30,6 +30,11 @@ class Origin:
     mark: Mark
     #: Of which class the pictures are: a destination with another profile gets objects of its own.
     profile: ObjectProfile = "multiframe_sc"
+
+    @classmethod
+    def of(cls, made: Provenance, *, route: str, mark: Mark, profile: ObjectProfile = "multiframe_sc") -> "Origin":
+        """The origin of what a reconstruction gives."""
+        return cls(route=route, model_digest=made.digest, mode=made.mode, seed=made.seed, mark=mark, profile=profile)
 
 
 def result_series_uid(source_series_uid: str, origin: Origin) -> UID:

@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from config.mark import Mark
+from config.objects import ObjectProfile
 from dicom_node.lossy import METHODS
 from dicom_node.objects.identity import Origin
 from dicom_node.objects.mark import Drawn
@@ -53,10 +54,19 @@ class Statement:
     #: The mark that was asked for, and what of it was drawn.
     mark: Mark
     drawn: Drawn
+    #: Of which class the destination wants its pictures.
+    profile: ObjectProfile
 
     @classmethod
     def of(
-        cls, reconstruction: Reconstruction, *, mark: Mark, drawn: Drawn, route: str, created: datetime
+        cls,
+        reconstruction: Reconstruction,
+        *,
+        mark: Mark,
+        drawn: Drawn,
+        route: str,
+        profile: ObjectProfile,
+        created: datetime,
     ) -> "Statement":
         size = reconstruction.aperture.size
         elsewhen = int(np.count_nonzero(reconstruction.elsewhen))
@@ -71,13 +81,13 @@ class Statement:
             uncertainty=total / count if count else 0.0,
             mark=mark,
             drawn=drawn,
+            profile=profile,
         )
 
     @property
     def origin(self) -> Origin:
         """What the UIDs of the result follow from."""
-        made = self.provenance
-        return Origin(route=self.route, model_digest=made.digest, mode=made.mode, seed=made.seed, mark=self.mark)
+        return Origin.of(self.provenance, route=self.route, mark=self.mark, profile=self.profile)
 
     def __str__(self) -> str:
         """Text for Derivation Description, which holds 1024 characters."""

@@ -11,8 +11,8 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import SegmentationStorage
 
-from config.mark import Mark
 from dicom_node.objects.companion import Companion
+from dicom_node.objects.identity import Origin
 from dicom_node.objects.segment_frames import describe_image, describe_segment, put_frames
 from inference.reconstruction import Provenance, Reconstruction
 
@@ -29,11 +29,11 @@ class Segmentation(Companion):
     """
 
     def __init__(
-        self, source: Dataset, pictures: Sequence[Dataset], reconstruction: Reconstruction, *, route: str, mark: Mark
+        self, source: Dataset, pictures: Sequence[Dataset], reconstruction: Reconstruction, *, origin: Origin
     ) -> None:
         """source: the image that was reconstructed; only its header is read.
 
-        pictures: what `secondary_captures` made of it, with the same route and mark.
+        pictures: what was made of it, of this origin.
         The same arguments give the same object, byte for byte.
         """
         super().__init__(
@@ -44,8 +44,7 @@ class Segmentation(Companion):
             sop_class_uid=SegmentationStorage,
             modality="SEG",
             title="Mask of GENERATED pixels",
-            route=route,
-            mark=mark,
+            origin=origin,
         )
         frames = _frames(reconstruction)
         describe_image(pictures, self)

@@ -13,96 +13,149 @@ from pydicom.dataset import Dataset
 
 from inference.header import UNREADABLE, items
 
-#: General Series (C.7.3.1) without what belongs to the source's series and procedure step alone.
-_SERIES = (
-    "PerformingPhysicianName",
-    "PerformingPhysicianIdentificationSequence",
-    "OperatorsName",
-    "OperatorIdentificationSequence",
-    "AnatomicalOrientationType",
-    "BodyPartExamined",
-    "ProtocolName",
-    "PatientPosition",
-    "Laterality",
-    "PerformedProtocolCodeSequence",
-    "RequestAttributesSequence",
-    "TreatmentSessionUID",
-)
-#: General Equipment (C.7.5.1): the place, not the device, which is named as contributing equipment.
-_PLACE = (
-    "InstitutionName",
-    "InstitutionAddress",
-    "InstitutionalDepartmentName",
-    "InstitutionalDepartmentTypeCodeSequence",
-)
-#: Frame of Reference (C.7.4.1), Synchronization (C.7.4.2) and General Acquisition (C.7.10.1).
-_WHERE_AND_WHEN = (
-    "FrameOfReferenceUID",
-    "PositionReferenceIndicator",
-    "SynchronizationFrameOfReferenceUID",
-    "SynchronizationTrigger",
-    "SynchronizationChannel",
-    "TriggerSourceOrType",
-    "AcquisitionTimeSynchronized",
-    "TimeSource",
-    "AcquisitionUID",
-    "AcquisitionDate",
-    "AcquisitionTime",
-    "AcquisitionDateTime",
-    "AcquisitionNumber",
-    "AcquisitionDuration",
-    "IrradiationEventUID",
-    "TimezoneOffsetFromUTC",
-)
-#: General Image (C.7.6.1), Device (C.7.6.12) and the calibration of the SC image modules (C.8.6.2, C.8.6.3).
-_IMAGE = (
-    "PatientOrientation",
-    "ImageLaterality",
-    "AnatomicRegionSequence",
-    "PrimaryAnatomicStructureSequence",
-    "QualityControlImage",
-    "RecognizableVisualFeatures",
-    "LossyImageCompression",
-    "LossyImageCompressionRatio",
-    "LossyImageCompressionMethod",
-    "PixelAspectRatio",
-    "DeviceSequence",
-    "PixelSpacing",
-    "PixelSpacingCalibrationType",
-    "PixelSpacingCalibrationDescription",
-)
-#: Geometry of the X-ray beam (C.8.7.2, C.8.7.3, C.8.7.5), which makes a Standard Extended SOP Class.
-#: A display shutter stays behind: it would black out what was reconstructed.
-_BEAM = (
-    "ImagerPixelSpacing",
-    "DistanceSourceToDetector",
-    "DistanceSourceToPatient",
-    "EstimatedRadiographicMagnificationFactor",
-    "IntensifierSize",
-    "PositionerMotion",
-    "PositionerPrimaryAngle",
-    "PositionerSecondaryAngle",
-    "PositionerPrimaryAngleIncrement",
-    "PositionerSecondaryAngleIncrement",
-    "PositionerType",
-    "CollimatorShape",
-    "CollimatorLeftVerticalEdge",
-    "CollimatorRightVerticalEdge",
-    "CollimatorUpperHorizontalEdge",
-    "CollimatorLowerHorizontalEdge",
-    "CenterOfCircularCollimator",
-    "RadiusOfCircularCollimator",
-    "VerticesOfThePolygonalCollimator",
-    "PixelIntensityRelationship",
-    "PixelIntensityRelationshipSign",
-)
+#: What every picture takes over where the source has it, by the section of PS3.3 that defines it.
+#: General Series without what belongs to the source's series and procedure step alone; General Equipment without the
+#: device, which is named as contributing equipment. The geometry of the X-ray beam makes a Standard Extended SOP Class
+#: of a Secondary Capture. A display shutter stays behind: it would black out what was reconstructed.
+CARRIED: dict[str, tuple[str, ...]] = {
+    "C.7.3.1": (
+        "PerformingPhysicianName",
+        "PerformingPhysicianIdentificationSequence",
+        "OperatorsName",
+        "OperatorIdentificationSequence",
+        "AnatomicalOrientationType",
+        "BodyPartExamined",
+        "ProtocolName",
+        "PatientPosition",
+        "Laterality",
+        "PerformedProtocolCodeSequence",
+        "RequestAttributesSequence",
+        "TreatmentSessionUID",
+    ),
+    "C.7.5.1": (
+        "InstitutionName",
+        "InstitutionAddress",
+        "InstitutionalDepartmentName",
+        "InstitutionalDepartmentTypeCodeSequence",
+    ),
+    "C.7.4.1": ("FrameOfReferenceUID", "PositionReferenceIndicator"),
+    "C.7.4.2": (
+        "SynchronizationFrameOfReferenceUID",
+        "SynchronizationTrigger",
+        "SynchronizationChannel",
+        "TriggerSourceOrType",
+        "AcquisitionTimeSynchronized",
+        "TimeSource",
+    ),
+    "C.7.10.1": (
+        "AcquisitionUID",
+        "AcquisitionDate",
+        "AcquisitionTime",
+        "AcquisitionDateTime",
+        "AcquisitionNumber",
+        "AcquisitionDuration",
+        "IrradiationEventUID",
+    ),
+    "C.7.6.14": ("AcquisitionContextSequence",),
+    "C.12.1": ("TimezoneOffsetFromUTC",),
+    "C.7.6.1": (
+        "PatientOrientation",
+        "ImageLaterality",
+        "AnatomicRegionSequence",
+        "PrimaryAnatomicStructureSequence",
+        "QualityControlImage",
+        "RecognizableVisualFeatures",
+        "LossyImageCompression",
+        "LossyImageCompressionRatio",
+        "LossyImageCompressionMethod",
+    ),
+    "C.7.6.3": ("PixelAspectRatio",),
+    "C.7.6.12": ("DeviceSequence",),
+    "10.7": ("PixelSpacing", "PixelSpacingCalibrationType", "PixelSpacingCalibrationDescription"),
+    "C.8.7.1": ("PixelIntensityRelationship", "PixelIntensityRelationshipSign"),
+    "C.8.7.2": ("ImagerPixelSpacing", "IntensifierSize"),
+    "C.8.7.3": (
+        "CollimatorShape",
+        "CollimatorLeftVerticalEdge",
+        "CollimatorRightVerticalEdge",
+        "CollimatorUpperHorizontalEdge",
+        "CollimatorLowerHorizontalEdge",
+        "CenterOfCircularCollimator",
+        "RadiusOfCircularCollimator",
+        "VerticesOfThePolygonalCollimator",
+    ),
+    "C.8.7.5": (
+        "DistanceSourceToDetector",
+        "DistanceSourceToPatient",
+        "EstimatedRadiographicMagnificationFactor",
+        "PositionerMotion",
+        "PositionerPrimaryAngle",
+        "PositionerSecondaryAngle",
+        "PositionerPrimaryAngleIncrement",
+        "PositionerSecondaryAngleIncrement",
+        "PositionerType",
+    ),
+}
+#: What a picture of the source's own X-ray class takes over beside. Not the dose: who adds up what images say of it
+#: would count an exposure twice. Not the mask: it would subtract what was generated from what was generated.
+X_RAY: dict[str, tuple[str, ...]] = {
+    "C.7.6.4": (
+        "ContrastBolusAgent",
+        "ContrastBolusAgentSequence",
+        "ContrastBolusRoute",
+        "ContrastBolusAdministrationRouteSequence",
+        "ContrastBolusVolume",
+        "ContrastBolusStartTime",
+        "ContrastBolusStopTime",
+        "ContrastBolusTotalDose",
+        "ContrastFlowRate",
+        "ContrastFlowDuration",
+        "ContrastBolusIngredient",
+        "ContrastBolusIngredientConcentration",
+    ),
+    "C.7.6.9": ("FrameNumbersOfInterest", "FrameOfInterestDescription", "FrameOfInterestType"),
+    "C.8.7.1": (
+        "ScanOptions",
+        "RWavePointer",
+        "ReferencedImageSequence",
+        "AcquisitionDeviceProcessingDescription",
+        "CalibrationImage",
+    ),
+    "C.8.7.2": (
+        "KVP",
+        "RadiationSetting",
+        "XRayTubeCurrent",
+        "XRayTubeCurrentInuA",
+        "ExposureTime",
+        "ExposureTimeInuS",
+        "Exposure",
+        "ExposureInuAs",
+        "Grid",
+        "AveragePulseWidth",
+        "RadiationMode",
+        "TypeOfFilters",
+        "FieldOfViewShape",
+        "FieldOfViewDimensions",
+        "FocalSpots",
+    ),
+    "C.8.7.4": (
+        "TableMotion",
+        "TableVerticalIncrement",
+        "TableLongitudinalIncrement",
+        "TableLateralIncrement",
+        "TableAngle",
+    ),
+    "C.8.7.5": ("DetectorPrimaryAngle", "DetectorSecondaryAngle"),
+    "C.8.7.6": ("ColumnAngulation",),
+    "C.8.7.7": ("TomoLayerHeight", "TomoAngle", "TomoTime", "TomoType", "TomoClass"),
+}
 
 
 def take_over(source: Dataset, result: SOPClass) -> None:
     """Copy into `result` what stays true of the source: who, where, when, and how the beam went."""
     copy_attributes(source, result, ("SpecificCharacterSet",))
     result.copy_patient_and_study_information(_patient_and_study(source, str(result.SOPClassUID)))
-    copy_attributes(source, result, _SERIES + _PLACE + _WHERE_AND_WHEN + _IMAGE + _BEAM)
+    copy_attributes(source, result, tuple(keyword for keywords in CARRIED.values() for keyword in keywords))
     _complete(result)
     result.remove_private_tags()
 

@@ -47,6 +47,11 @@ def carry_timing(source: Dataset, result: Dataset, frames: int) -> None:
         _point(result, "PageNumberVector", list(range(1, frames + 1)))
 
 
+def is_timed(source: Dataset, frames: int) -> bool:
+    """Whether the source tells when its frames were taken."""
+    return _frame_time_vector(source, frames) is not None or _frame_time(source) is not None
+
+
 def carry_rate(source: Dataset, result: Dataset) -> None:
     """Keep the pace of a cine whose frames become objects of their own."""
     copy_attributes(source, result, _RATES)

@@ -11,10 +11,10 @@ from pydicom.dataset import Dataset
 from sqlalchemy.orm import Session
 
 from config.errors import Declined
-from config.routes import Route
+from config.routes import QueuedRoute
 from dicom_node.audit import Action, record
 from dicom_node.sop_classes import PASSED_ON
-from dicom_node.workflow.reconstruction import read_image, results_of, seed_of
+from dicom_node.workflow.reconstruction import objects_of, read_image, reconstruction_of, seed_of
 from storage.files import ObjectStore
 from storage.objects import ReceivedObject, find_object, keep_object
 from storage.outbox import add_delivery
@@ -33,7 +33,8 @@ class Made:
     """The results of one original; their files are in the object store, the database does not know them."""
 
     original: StoredObject
-    results: list[ReceivedObject]
+    #: With each the destinations that get it.
+    results: list[tuple[ReceivedObject, list[str]]]
     seed: int
     #: Where the networks ran, such as ``cpu``: where a GPU's memory gives out they go on there.
     device: str
@@ -76,7 +77,7 @@ class Outcome:
 
 def work_out(
     originals: Sequence[StoredObject],
-    route: Route,
+    route: QueuedRoute,
     store: ObjectStore,
     reconstructor: "Reconstructor",
     progress: Callable[[float], None],
@@ -101,25 +102,28 @@ def work_out(
             continue
         try:
             source = _read(store, original)
-            datasets = results_of(
-                source,
-                reconstructor,
-                route=route.name,
-                mark=route.mark,
-                mode=route.mode,
-                segmentation=route.segmentation,
-                progress=share,
-            )
+            reconstruction = reconstruction_of(source, reconstructor, mode=route.mode, progress=share)
+            results = [
+                (_keep(store, dataset), destinations)
+                for profile, destinations in route.by_objects.items()
+                for dataset in objects_of(
+                    source,
+                    reconstruction,
+                    route=route.name,
+                    mark=route.mark,
+                    profile=profile,
+                    segmentation=route.segmentation,
+                )
+            ]
         except Declined as error:
             outcome.refused.append(Refused(original, str(error)))
             continue
-        results = [_keep(store, dataset) for dataset in datasets]
         made = Made(original=original, results=results, seed=seed_of(source), device=reconstructor.device)
         outcome.made.append(made)
     return outcome
 
 
-def enter(tx: Session, lease: Lease, outcome: Outcome, route: Route) -> Job:
+def enter(tx: Session, lease: Lease, outcome: Outcome, route: QueuedRoute) -> Job:
     """End the job: its results, a delivery of each to each destination, its state, and the audit rows.
 
     Raises LeaseLost, and nothing of it is entered, when the job is another worker's by now.
@@ -128,9 +132,9 @@ def enter(tx: Session, lease: Lease, outcome: Outcome, route: Route) -> Job:
     digest = outcome.digest if outcome.made or outcome.refused else None
     job = finish(tx, lease, state, reason=outcome.reason, model_digest=digest)
     for made in outcome.made:
-        for received in made.results:
+        for received, destinations in made.results:
             result = _entered(tx, job, received)
-            for destination in route.destinations:
+            for destination in destinations:
                 add_delivery(tx, job=job, object=result, destination=destination)
             _tell_of_result(tx, job, outcome, made, result)
     for original in outcome.passed_on:

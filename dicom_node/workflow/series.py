@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from config.routes import Route, RouteTable
+from config.routes import QueuedRoute, Route, RouteTable
 from dicom_node.audit import Action, record
 from dicom_node.workflow.routing import choose
 from storage.database import current_time
@@ -105,7 +105,7 @@ def _take(tx: Session, object: StoredObject, header: Dataset, table: RouteTable,
         touch_series(tx, object, route.name, object.received_at + _silence(route))
         return route
     touch_series(tx, object, route.name, None)
-    _queue(tx, [object], route, max_attempts)
+    _queue(tx, [object], table.queued(route), max_attempts)
     awaited = _waiting_by_route(tx, object.series_instance_uid)
     if not any(table.route(name) for name in awaited):
         close_series(tx, object.series_instance_uid)
@@ -169,7 +169,7 @@ def _queue_by_route(
             _tell_of_series(tx, objects, Action.NO_ROUTE, reason=gone)
             continue
         _tell_of_series(tx, objects, Action.SERIES_COMPLETED, reason=reason, route=name)
-        jobs.append(_queue(tx, objects, route, max_attempts))
+        jobs.append(_queue(tx, objects, table.queued(route), max_attempts))
     return jobs
 
 
@@ -181,7 +181,7 @@ def _settle(tx: Session, series_instance_uid: str, *, unrouted: bool) -> None:
         tx.flush()
 
 
-def _queue(tx: Session, objects: Sequence[StoredObject], route: Route, max_attempts: int) -> Job:
+def _queue(tx: Session, objects: Sequence[StoredObject], route: QueuedRoute, max_attempts: int) -> Job:
     job = enqueue(
         tx,
         objects=objects,

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from config.errors import FullfieldError, LeaseLost, StorageFull, StorageUnavailable
-from config.routes import Route
+from config.routes import QueuedRoute
 from config.settings import WorkerSettings
 from dicom_node.audit import Action, record
 from dicom_node.workflow.heartbeat import Heartbeat
@@ -121,7 +121,7 @@ class Worker:
             log.info("job ended", job=ended.id, state=ended.state.value, reason=ended.reason)
 
         try:
-            route = Route.model_validate(job.settings)
+            route = QueuedRoute.model_validate(job.settings)
             outcome = work_out(originals, route, self._store, self._reconstructor(route.profile), progress)
             settle(lambda tx: enter(tx, lease, outcome, route))
         except _Stopped:

@@ -13,6 +13,7 @@ from config.mark import Mark
 from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
 from dicom_node.audit import Action
+from dicom_node.objects.identity import Origin
 from dicom_node.objects.secondary_capture import secondary_captures
 from dicom_node.objects.segmentation import Segmentation
 from dicom_node.workflow import delivery
@@ -248,7 +249,7 @@ def small() -> Dataset:
 def segmentation_of(picture: Dataset) -> Segmentation:
     made = reconstruction(picture)
     pictures = secondary_captures(picture, made, route="all", mark=Mark())
-    return Segmentation(picture, pictures, made, route="all", mark=Mark())
+    return Segmentation(picture, pictures, made, origin=Origin.of(made.provenance, route="all", mark=Mark()))
 
 
 def pictures_only(folder: Path) -> Path:

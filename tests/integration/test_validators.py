@@ -17,6 +17,7 @@ from pydicom.uid import (
 )
 
 from config.mark import Mark
+from dicom_node.objects.identity import Origin
 from dicom_node.objects.secondary_capture import secondary_captures
 from dicom_node.objects.segmentation import Segmentation
 from tests.dciodvfy import errors_in
@@ -85,7 +86,7 @@ def segmentation_of(source, elsewhen):
     if elsewhen:
         made = replace(made, elsewhen=~made.aperture)
     pictures = secondary_captures(source, made, route="chest", mark=Mark())
-    return Segmentation(source, pictures, made, route="chest", mark=Mark())
+    return Segmentation(source, pictures, made, origin=Origin.of(made.provenance, route="chest", mark=Mark()))
 
 
 @every_source
