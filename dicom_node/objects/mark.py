@@ -1,6 +1,5 @@
 """The visible mark of generated pixels: a border along the aperture and a label, on no measured pixel."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -10,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import maximum_filter
 
 from config.mark import Mark
+from dicom_node.objects.views import still_views
 
 Mask = NDArray[np.bool_]
 Stamp = NDArray[np.float32]
@@ -50,25 +50,40 @@ def draw_mark(
     return _draw_round(stored, aperture | elsewhen if elsewhen.any() else aperture, mark, black=black, white=white)
 
 
+def label_box(taken: Mask, mark: Mark) -> tuple[int, int, int, int] | None:
+    """Left, top, right and bottom of where the label stands beside `taken` (h, w); None where there is no room."""
+    thickness = _thickness(taken.shape)
+    placed = _Label(mark, (taken.shape[0], taken.shape[1])).place(_grown(taken, thickness + 1))
+    if placed is None:
+        return None
+    stamp, top, left = placed
+    return left, top, left + stamp.shape[1], top + stamp.shape[0]
+
+
 def _draw_round(stored: NDArray[np.integer], aperture: Mask, mark: Mark, *, black: int, white: int) -> Drawn:
     height, width = stored.shape[1:]
-    thickness = min(3, max(1, round(min(height, width) / 300)))
+    thickness = _thickness((height, width))
     ink, paper = _ink_and_paper(stored, aperture, mark, thickness, black, white)
     everywhere = np.zeros((height, width), dtype=bool)
-    for frames, mask in _still(aperture):
+    for frames in still_views(aperture):
+        mask = aperture[frames.start]
         stored[frames, _border(mask, thickness, mark)] = ink
         everywhere |= _grown(mask, thickness + 1)
     label = _Label(mark, (height, width))
     placed = label.place(everywhere)
     labelled = 0
-    for frames, mask in _still(aperture):
-        here = placed or label.place(_grown(mask, thickness + 1))
+    for frames in still_views(aperture):
+        here = placed or label.place(_grown(aperture[frames.start], thickness + 1))
         if here is not None:
             stamp, top, left = here
             values = np.rint(paper + stamp * (float(ink) - paper)).astype(stored.dtype)
             stored[frames, top : top + stamp.shape[0], left : left + stamp.shape[1]] = values
             labelled += frames.stop - frames.start
     return Drawn(frames=len(stored), labelled=labelled)
+
+
+def _thickness(shape: tuple[int, ...]) -> int:
+    return min(3, max(1, round(min(shape) / 300)))
 
 
 class _Label:
@@ -99,15 +114,6 @@ class _Label:
             if found is not None:
                 return stamp, *found
         return None
-
-
-def _still(aperture: Mask) -> Iterator[tuple[slice, Mask]]:
-    """Runs of frames that share one aperture."""
-    start = 0
-    for frame in range(1, len(aperture) + 1):
-        if frame == len(aperture) or not np.array_equal(aperture[frame], aperture[start]):
-            yield slice(start, frame), aperture[start]
-            start = frame
 
 
 def _framed(mask: Mask, margin: int) -> Mask:
