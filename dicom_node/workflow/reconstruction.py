@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 
 from config.errors import UnfamiliarImage, UnsupportedImage
 from config.mark import Mark
+from config.objects import ObjectProfile
 from dicom_node.deflated import InflatedTooFar, inflated
 from dicom_node.objects.identity import Origin
 from dicom_node.objects.secondary_capture import check_identity, secondary_captures
@@ -19,7 +20,7 @@ from dicom_node.sop_classes import PASSED_ON
 from dicom_node.workflow.routing import facts
 from inference.aperture import find_apertures
 from inference.pixels import read_cine
-from inference.reconstruction import Mode
+from inference.reconstruction import Mode, Reconstruction
 
 if TYPE_CHECKING:  # torch, which takes seconds to import, comes with whoever made the reconstructor
     from inference.reconstruct import Reconstructor
@@ -59,10 +60,21 @@ def results_of(
     seed: int | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> list[Dataset]:
-    """The objects that carry the reconstruction of `source` to PACS, in the order in which to send them.
+    """The objects that carry the reconstruction of `source` to PACS: `reconstruction_of` it, then `objects_of` that."""
+    reconstruction = reconstruction_of(source, reconstructor, mode=mode, seed=seed, progress=progress)
+    return objects_of(source, reconstruction, route=route, mark=mark, segmentation=segmentation)
 
-    First the pictures, see `secondary_captures`, then the Segmentation that refers to them.
-    segmentation: whether there is to be one.
+
+def reconstruction_of(
+    source: Dataset,
+    reconstructor: "Reconstructor",
+    *,
+    mode: Mode,
+    seed: int | None = None,
+    progress: Callable[[float], None] = lambda _: None,
+) -> Reconstruction:
+    """What the model makes of an image.
+
     seed: of the noise of the `sample` mode; if not given, derived from the image's UID.
     progress: told the share of the frames done, in (0, 1].
     Raises UnsupportedImage, NoAperture or UnfamiliarImage, with a sentence for people, for what is not reconstructed.
@@ -81,18 +93,35 @@ def results_of(
     )
     if reconstruction.strangeness > 1:
         raise UnfamiliarImage("The image is unlike those that the model was trained on; it is not reconstructed.")
-    pictures = secondary_captures(source, reconstruction, route=route, mark=mark)
+    return reconstruction
+
+
+def objects_of(
+    source: Dataset,
+    reconstruction: Reconstruction,
+    *,
+    route: str,
+    mark: Mark,
+    profile: ObjectProfile = "multiframe_sc",
+    segmentation: bool = True,
+) -> list[Dataset]:
+    """The objects that carry a reconstruction to the destinations of one profile, in the order in which to send them.
+
+    First the pictures, see `secondary_captures`, then the Segmentation that refers to them.
+    segmentation: whether there is to be one.
+    """
+    pictures = secondary_captures(source, reconstruction, route=route, mark=mark, profile=profile)
     if not segmentation:
         return pictures
-    origin = Origin.of(reconstruction.provenance, route=route, mark=mark)
+    origin = Origin.of(reconstruction.provenance, route=route, mark=mark, profile=profile)
     return [*pictures, Segmentation(source, pictures, reconstruction, origin=origin)]
-
-
-def _room_for_a_data_set() -> int:
-    """Bytes of a data set whose reconstruction fits into the machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
 
 
 def seed_of(source: Dataset) -> int:
     """A seed that is the same for an image each time, 32 bits."""
     return int(hashlib.sha256(str(source.SOPInstanceUID).encode()).hexdigest()[:8], 16)
+
+
+def _room_for_a_data_set() -> int:
+    """Bytes of a data set whose reconstruction fits into the machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
