@@ -7,7 +7,6 @@ it: one that is silent, or has asked for thousands of objects, holds up nobody e
 """
 
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,6 +30,7 @@ from dicom_node.network.listener import may_call_from
 from dicom_node.network.notifications import Notification
 from dicom_node.network.sender import associated, status_of
 from dicom_node.network.server import FurtherService
+from dicom_node.rounds import Rounds
 from storage.commitments import (
     claim_commitment,
     due_commitments,
@@ -93,21 +93,21 @@ class CommitmentReports:
         self._associations: list[StreamedMessages] = []
         #: Peers that have called since this was last looked at.
         self._callers: set[str] = set()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._look_out, name="commitment", daemon=True)
-        self._rounds: dict[str, threading.Thread] = {}
+        self._rounds = Rounds(
+            "reports on storage commitment",
+            every_seconds=settings.poll_seconds,
+            begin=self._free_namesakes,
+            due=self._due,
+            serve=self._serve,
+        )
 
     def start(self) -> None:
         """Begin to report."""
-        self._thread.start()
+        self._rounds.start()
 
     def stop(self, grace_seconds: float = 10) -> None:
         """Begin no more reports, and let those under way come to their end."""
-        self._stopping.set()
-        end = time.monotonic() + grace_seconds
-        for thread in [self._thread, *self._rounds.values()]:
-            if thread.is_alive():
-                thread.join(max(0.0, end - time.monotonic()))
+        self._rounds.stop(grace_seconds)
 
     def _accepted(self, event: evt.Event) -> None:
         """An association has begun: if reports can go over it, they do."""
@@ -119,27 +119,14 @@ class CommitmentReports:
 
     # The threads that report.
 
-    def _look_out(self) -> None:
-        """Have reports made to every peer to which one is due."""
-        namesakes_freed = False
-        while not self._stopping.wait(self._settings.poll_seconds):
-            try:
-                if not namesakes_freed:
-                    with self._database.transaction() as tx:
-                        free_commitments(tx, self._name)
-                    namesakes_freed = True
-                self._hasten()
-                with self._database.reading() as tx:
-                    due = due_commitments(tx, self._name)
-            except FullfieldError as error:
-                log.warning("requests for storage commitment could not be read", reason=str(error))
-                continue
-            self._rounds = {peer: thread for peer, thread in self._rounds.items() if thread.is_alive()}
-            for peer in sorted(set(due) - set(self._rounds)):
-                self._rounds[peer] = threading.Thread(
-                    target=self._make_round, args=(peer,), name="commitment round", daemon=True
-                )
-                self._rounds[peer].start()
+    def _free_namesakes(self) -> None:
+        with self._database.transaction() as tx:
+            free_commitments(tx, self._name)
+
+    def _due(self) -> list[str]:
+        self._hasten()
+        with self._database.reading() as tx:
+            return due_commitments(tx, self._name)
 
     def _hasten(self) -> None:
         """What waits for a peer that has called is due."""
@@ -155,16 +142,13 @@ class CommitmentReports:
                 self._callers |= callers
             raise
 
-    def _make_round(self, peer: str) -> None:
-        try:
-            while not self._stopping.is_set():
-                with self._database.transaction() as tx:
-                    commitment = claim_commitment(tx, peer, owner=self._name, lease_seconds=LEASE_SECONDS)
-                if commitment is None:
-                    return
-                self._report(commitment)
-        except FullfieldError as error:
-            log.warning("a round of reports on storage commitment ended early", peer=peer, reason=str(error))
+    def _serve(self, peer: str) -> bool:
+        """Make the next report that is due to a peer."""
+        with self._database.transaction() as tx:
+            commitment = claim_commitment(tx, peer, owner=self._name, lease_seconds=LEASE_SECONDS)
+        if commitment is not None:
+            self._report(commitment)
+        return commitment is not None
 
     def _report(self, commitment: Commitment) -> None:
         """Make one attempt, and note what became of it."""

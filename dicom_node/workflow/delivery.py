@@ -4,8 +4,6 @@ Each destination has a thread of its own while something is due there: a dead on
 a crash interrupts is sent again: the objects are the same, and a destination takes them as one.
 """
 
-import threading
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
@@ -20,6 +18,7 @@ from config.settings import DeliverySettings
 from dicom_node.backoff import wait_seconds
 from dicom_node.logs import hashed
 from dicom_node.network.sender import send
+from dicom_node.rounds import Rounds
 from dicom_node.workflow.patience import persist
 from dicom_node.workflow.settlement import (
     Consignment,
@@ -69,61 +68,41 @@ class Courier:
         self._table = table
         self._calling_ae = calling_ae
         self._name = name
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._look_out, name="delivery", daemon=True)
-        self._rounds: dict[str, threading.Thread] = {}
+        self._rounds = Rounds(
+            "delivery",
+            every_seconds=settings.poll_seconds,
+            begin=self._free_namesakes,
+            due=self._due,
+            serve=self._serve,
+        )
+        self._stopping = self._rounds.stopping
 
     def start(self) -> None:
         """Begin to deliver."""
-        self._thread.start()
+        self._rounds.start()
 
     def stop(self, grace_seconds: float = 10) -> None:
         """Begin no more associations, and let those that are open come to their next object's end."""
-        self._stopping.set()
-        end = time.monotonic() + grace_seconds
-        for thread in [self._thread, *self._rounds.values()]:
-            if thread.is_alive():
-                thread.join(max(0.0, end - time.monotonic()))
+        self._rounds.stop(grace_seconds)
 
-    def _look_out(self) -> None:
-        """Have a round made to every destination to which something is due."""
-        persist(self._database, self._free_namesakes, self._stopping.wait)
-        while not self._stopping.wait(self._settings.poll_seconds):
-            try:
-                with self._database.reading() as tx:
-                    due = due_destinations(tx)
-            except FullfieldError as error:
-                log.warning("the outbox could not be read", reason=str(error))
-                continue
-            self._rounds = {name: thread for name, thread in self._rounds.items() if thread.is_alive()}
-            for name in sorted(set(due) - set(self._rounds)):
-                self._rounds[name] = threading.Thread(
-                    target=self._make_round, args=(name,), name="delivery round", daemon=True
-                )
-                self._rounds[name].start()
-
-    def _free_namesakes(self, tx: Session) -> None:
+    def _free_namesakes(self) -> None:
         held = update(Delivery).where(Delivery.lease_owner == self._name)
-        tx.execute(held.values(lease_owner=None, lease_until=None))
+        with self._database.transaction() as tx:
+            tx.execute(held.values(lease_owner=None, lease_until=None))
 
-    def _make_round(self, name: str) -> None:
-        """Take what is due to one destination there, association by association, until no more is due."""
-        try:
-            while not self._stopping.is_set():
-                with self._database.transaction() as tx:
-                    taken = take(
-                        tx,
-                        name,
-                        owner=self._name,
-                        lease_seconds=_LEASE_SECONDS,
-                        most=_MOST_OBJECTS,
-                        most_bytes=_MOST_BYTES,
-                    )
-                if not taken:
-                    return
-                self._deliver(name, taken)
-        except FullfieldError as error:
-            log.warning("a round of deliveries ended early", destination=name, reason=str(error))
+    def _due(self) -> list[str]:
+        with self._database.reading() as tx:
+            return due_destinations(tx)
+
+    def _serve(self, name: str) -> bool:
+        """Take the next of what is due to a destination there."""
+        with self._database.transaction() as tx:
+            taken = take(
+                tx, name, owner=self._name, lease_seconds=_LEASE_SECONDS, most=_MOST_OBJECTS, most_bytes=_MOST_BYTES
+            )
+        if taken:
+            self._deliver(name, taken)
+        return bool(taken)
 
     def _deliver(self, name: str, taken: list[Consignment]) -> None:
         under_way = self._settle(lambda tx: set_out(tx, taken))
