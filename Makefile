@@ -56,6 +56,14 @@ bench: $(INSTALLED) peers ## Measure speed and memory
 bench-model: $(INSTALLED) ## Measure the model against the thesis's: seconds a frame, frames a second, memory
 	@$(BIN)/python -m benchmarks.model
 
+.PHONY: bench-ingest
+bench-ingest: $(INSTALLED) peers ## Measure reception and sending against dcmtk and Orthanc
+	@$(BIN)/python -m benchmarks.ingest
+
+.PHONY: fuzz
+fuzz: $(INSTALLED) peers ## Talk nonsense to a running node: make fuzz N=10000 SEED=7
+	@$(BIN)/python -m tests.fuzzing --number $(or $(N),10000) --seed $(or $(SEED),7)
+
 .PHONY: docs
 docs: $(INSTALLED) ## Make docs/reference from the code
 	$(BIN)/python -m dicom_node.commands.reference docs/reference

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import structlog
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
@@ -27,6 +28,8 @@ from config.errors import FullfieldError, StorageFull, StorageUnavailable
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID
 from dicom_node.network.notifications import Notifications
 from dicom_node.network.statuses import Status, Unacceptable
+
+log = structlog.get_logger()
 
 #: After so many bytes they are pushed to the disk, so that the last fsync is short, and room is looked for.
 _STRETCH = 64 << 20
@@ -204,7 +207,12 @@ class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
             data_set.message = message
             message._data_set_file = data_set
             self.message = message
-        super().receive_primitive(primitive)
+        try:
+            super().receive_primitive(primitive)
+        except Exception as error:
+            # A command set that is none (PS3.7 6.3). pynetdicom's thread would end, and the peer hear nothing.
+            log.warning("a message that cannot be read", error=type(error).__name__)
+            self.dul.event_queue.put("Evt19")
 
     def get_msg(self, block: bool = False) -> tuple[Any, Any]:
         """The next message to be served; and when the association's thread asks for it, notifications go out.
@@ -216,6 +224,12 @@ class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
         context_id, message = super().get_msg(block)
         if isinstance(message, N_EVENT_REPORT):
             self.notifications.answered(message)
+            return None, None
+        if message is not None and not (message.is_valid_request or message.is_valid_response):
+            # It lacks what a response would have to name; pynetdicom would let the peer wait for one.
+            if isinstance(message, C_STORE):
+                file_of(message).discard()
+            self.assoc.abort()
             return None, None
         if not isinstance(message, C_STORE) or not message.is_valid_request:
             return context_id, message

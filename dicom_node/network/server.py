@@ -34,6 +34,9 @@ IDLE_SECONDS = 60.0
 #: A larger protocol data unit than this is no mistake about the maximum, it is an attack or garbage.
 _LARGEST_PDU = 16 << 20
 
+#: The state machine's event of an unrecognised or invalid PDU (PS3.8 table 9-10).
+_INVALID_PDU = "Evt19"
+
 #: Rejected for now by the service user (PS3.8 9.3.4).
 _NO_REASON_GIVEN = (2, 1, 1)
 
@@ -167,9 +170,13 @@ def quiet_library() -> None:
     _config.STORE_SEND_CHUNKED_DATASET = True
 
 
-def read_exactly(connection: socket.socket, length: int) -> bytearray:
-    """Read from a connection into one buffer; fewer bytes if it ends before (PS3.8 9.3.1)."""
+def _read_exactly(dul: Any, connection: socket.socket, length: int) -> bytearray:
+    """Read from a connection into one buffer; fewer bytes if it ends before (PS3.8 9.3.1).
+
+    A PDU that claims to be far too long is invalid, and the peer is told so by an A-ABORT (PS3.8 9.2.3).
+    """
     if length > _LARGEST_PDU:
+        dul.event_queue.put(_INVALID_PDU)
         raise OSError(f"A protocol data unit of {length} bytes is too large.")
     data = bytearray(length)
     view, filled = memoryview(data), 0
@@ -204,7 +211,7 @@ class _Connection(RequestHandler):  # type: ignore[misc]
         # request is not to wait until the peer's system has acknowledged what was sent before.
         self.request.settimeout(IDLE_SECONDS)
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        association.dul.socket.recv = partial(read_exactly, self.request)
+        association.dul.socket.recv = partial(_read_exactly, association.dul, self.request)
         association.dimse = StreamedMessages(association, self.server.incoming, service.has_room, service.refuse)
         association.run = partial(_run_to_the_end, association, association.run, service, self.server.open)
         return association

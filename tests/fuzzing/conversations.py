@@ -1,0 +1,155 @@
+"""Valid conversations with the node, as the bytes that go over the line: what the mutations begin with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from random import Random
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    XRayAngiographicImageStorage,
+    generate_uid,
+)
+from pynetdicom.dimse_messages import C_ECHO_RQ, C_FIND_RQ, C_STORE_RQ, N_ACTION_RQ, N_CREATE_RQ, DIMSEMessage
+from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_STORE, N_ACTION, N_CREATE
+from pynetdicom.pdu import A_ASSOCIATE_RQ, A_RELEASE_RQ, P_DATA_TF
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    A_RELEASE,
+    ImplementationClassUIDNotification,
+    MaximumLengthNotification,
+)
+from pynetdicom.presentation import build_context
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    ModalityPerformedProcedureStep,
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+    StudyRootQueryRetrieveInformationModelFind,
+    Verification,
+)
+
+from tests.factory import xa
+from tests.peers import encoded
+
+#: Presentation contexts of every conversation, by abstract syntax.
+_CONTEXTS = {
+    syntax: number
+    for number, syntax in enumerate(
+        (
+            XRayAngiographicImageStorage,
+            Verification,
+            StorageCommitmentPushModel,
+            StudyRootQueryRetrieveInformationModelFind,
+            ModalityPerformedProcedureStep,
+        )
+    )
+}
+_FRAGMENT = 4096
+
+#: Changes the bytes of a data set before they are sent.
+Change = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversation:
+    """One association, PDU by PDU (PS3.8 9.3)."""
+
+    #: What is asked of the node between request and release.
+    kind: str
+    #: A-ASSOCIATE-RQ, P-DATA-TF (one or more), A-RELEASE-RQ.
+    pdus: tuple[bytes, ...]
+    #: The object that a C-STORE request names.
+    sop_instance_uid: str = ""
+
+
+def conversation(rng: Random, change: Change = lambda data_set: data_set) -> Conversation:
+    """A conversation of a kind drawn at random; `change` is applied to the data set that it carries, if any."""
+    kind = rng.choices(list(_REQUESTS), weights=[6, 1, 1, 1, 1])[0]
+    uid = generate_uid(entropy_srcs=[str(rng.getrandbits(64))])
+    message, primitive, syntax, data_set = _REQUESTS[kind](uid)
+    if data_set is not None:
+        setattr(primitive, _DATA_SET_OF.get(kind, "Identifier"), BytesIO(change(encoded(data_set))))
+    message.primitive_to_message(primitive)
+    parts = [_pdu(P_DATA_TF, part) for part in message.encode_msg(2 * _CONTEXTS[syntax] + 1, _FRAGMENT)]
+    return Conversation(kind=kind, pdus=(_request(), *parts, _pdu(A_RELEASE_RQ, A_RELEASE())), sop_instance_uid=uid)
+
+
+def _store(uid: str) -> tuple[DIMSEMessage, Any, str, Dataset]:
+    request = C_STORE()
+    request.MessageID, request.Priority = 1, 2
+    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = XRayAngiographicImageStorage, uid
+    return C_STORE_RQ(), request, XRayAngiographicImageStorage, xa(frames=2, sop_instance_uid=uid)
+
+
+def _echo(_: str) -> tuple[DIMSEMessage, Any, str, None]:
+    request = C_ECHO()
+    request.MessageID, request.AffectedSOPClassUID = 1, Verification
+    return C_ECHO_RQ(), request, Verification, None
+
+
+def _commit(uid: str) -> tuple[DIMSEMessage, Any, str, Dataset]:
+    request = N_ACTION()
+    request.MessageID, request.ActionTypeID = 1, 1
+    request.RequestedSOPClassUID = StorageCommitmentPushModel
+    request.RequestedSOPInstanceUID = StorageCommitmentPushModelInstance
+    information, reference = Dataset(), Dataset()
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = XRayAngiographicImageStorage, uid
+    information.TransactionUID, information.ReferencedSOPSequence = uid, [reference]
+    return N_ACTION_RQ(), request, StorageCommitmentPushModel, information
+
+
+def _find(uid: str) -> tuple[DIMSEMessage, Any, str, Dataset]:
+    request = C_FIND()
+    request.MessageID, request.Priority = 1, 2
+    request.AffectedSOPClassUID = StudyRootQueryRetrieveInformationModelFind
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel, identifier.PatientName, identifier.StudyInstanceUID = "STUDY", "A*", uid
+    return C_FIND_RQ(), request, StudyRootQueryRetrieveInformationModelFind, identifier
+
+
+def _begin_step(uid: str) -> tuple[DIMSEMessage, Any, str, Dataset]:
+    request = N_CREATE()
+    request.MessageID = 1
+    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = ModalityPerformedProcedureStep, uid
+    step, scheduled = Dataset(), Dataset()
+    scheduled.StudyInstanceUID = uid
+    step.ScheduledStepAttributesSequence, step.PerformedProcedureStepStatus = [scheduled], "IN PROGRESS"
+    step.PerformedStationAETitle, step.Modality = "CARM", "XA"
+    return N_CREATE_RQ(), request, ModalityPerformedProcedureStep, step
+
+
+_REQUESTS: dict[str, Callable[[str], tuple[DIMSEMessage, Any, str, Dataset | None]]] = {
+    "C-STORE": _store,
+    "C-ECHO": _echo,
+    "N-ACTION": _commit,
+    "C-FIND": _find,
+    "N-CREATE": _begin_step,
+}
+_DATA_SET_OF = {"C-STORE": "DataSet", "N-ACTION": "ActionInformation", "N-CREATE": "AttributeList"}
+
+
+def _request() -> bytes:
+    request = A_ASSOCIATE()
+    request.application_context_name = "1.2.840.10008.3.1.1.1"
+    request.calling_ae_title, request.called_ae_title = "FUZZ", "FULLFIELD"
+    length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
+    length.maximum_length_received, implementation.implementation_class_uid = 16384, "2.25.1"
+    request.user_information = [length, implementation]
+    contexts = []
+    for syntax, number in _CONTEXTS.items():
+        context = build_context(syntax, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+        context.transfer_syntax = [ExplicitVRLittleEndian]
+        context.context_id = 2 * number + 1
+        contexts.append(context)
+    request.presentation_context_definition_list = contexts
+    return _pdu(A_ASSOCIATE_RQ, request)
+
+
+def _pdu(kind: type, primitive: Any) -> bytes:
+    pdu = kind()
+    pdu.from_primitive(primitive)
+    encoded_pdu: bytes = pdu.encode()
+    return encoded_pdu
