@@ -17,6 +17,7 @@ from config.errors import ConfigError, FullfieldError
 from config.settings import Settings
 from dicom_node.audit import Action, record
 from dicom_node.network.commitment_reports import CommitmentReports
+from dicom_node.network.intake import Intake
 from dicom_node.network.listener import Listener
 from dicom_node.network.mpps import ProcedureSteps
 from dicom_node.workflow.cataloguing import catalogue_earlier
@@ -53,13 +54,16 @@ class Node:
         self._commitments = CommitmentReports(
             self._database, self._store, settings.listener, settings.delivery, name=self._name
         )
-        self._listener = Listener(
-            settings.listener,
+        self._intake = Intake(
             self._store,
             self._database,
             on_kept=self._object_kept,
             on_release=self._association_ended,
             full_below_bytes=settings.storage.full_below_mb << 20,
+        )
+        self._listener = Listener(
+            settings.listener,
+            self._intake,
             further=[self._commitments.service, ProcedureSteps(self._database, self._procedure_step_ended).service],
         )
         self._courier = Courier(

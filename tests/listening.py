@@ -16,6 +16,7 @@ from sqlalchemy import select
 
 from config.settings import DeliverySettings, ListenerSettings
 from dicom_node.network.commitment_reports import CommitmentReports
+from dicom_node.network.intake import Intake
 from dicom_node.network.listener import Listener
 from dicom_node.network.sender import send
 from storage.audit_trail import trail
@@ -49,15 +50,14 @@ class Node:
         self.fault: Exception | None = None
         chosen = ListenerSettings(port=free_port(), **settings)
         self.commitments = CommitmentReports(self.database, self.store, chosen, patience, name="node")
-        self.listener = Listener(
-            chosen,
+        self.intake = Intake(
             self.store,
             self.database,
             self._on_kept,
             lambda _, series, calling_ae: self.released.append((series, calling_ae)),
             full_below_bytes,
-            [self.commitments.service],
         )
+        self.listener = Listener(chosen, self.intake, [self.commitments.service])
 
     @property
     def port(self) -> int:

@@ -48,8 +48,10 @@ class Peer:
     calling_ae: str
     called_ae: str
     address: str
-    #: The same for all that happens in one association, and for no other.
+    #: The same for all that happens in one association, or HTTP request, and for no other.
     association_id: str
+    #: What of this node it talks to.
+    actor: str = "listener"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class StoreRequest:
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
+    #: The study that it is to be of, where the request says so.
+    study_instance_uid: str | None = None
 
 
 class IncomingFile:

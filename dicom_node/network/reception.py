@@ -42,6 +42,8 @@ class Arrival:
     called_ae: str
     peer_address: str
     association_id: str
+    #: What of this node received it.
+    actor: str
 
 
 def header_facts(path: Path) -> Dataset:
@@ -74,6 +76,9 @@ def examine(path: Path, digest: str, size: int, request: StoreRequest) -> tuple[
         raise Unacceptable(Status.MISMATCH, "The data set's SOP Class UID is not the request's.")
     if sop_instance_uid != request.sop_instance_uid:
         raise Unacceptable(Status.MISMATCH, "The data set's SOP Instance UID is not the request's.")
+    study_instance_uid = _uid(header, "StudyInstanceUID")
+    if request.study_instance_uid not in (None, study_instance_uid):
+        raise Unacceptable(Status.MISMATCH, "The data set is of another study than the request.")
     arrival = Arrival(
         path=path,
         digest=digest,
@@ -81,7 +86,7 @@ def examine(path: Path, digest: str, size: int, request: StoreRequest) -> tuple[
         sop_class_uid=sop_class_uid,
         sop_instance_uid=sop_instance_uid,
         transfer_syntax_uid=request.transfer_syntax_uid,
-        study_instance_uid=_uid(header, "StudyInstanceUID"),
+        study_instance_uid=study_instance_uid,
         series_instance_uid=_uid(header, "SeriesInstanceUID"),
         modality=_modality(header),
         frames=_frames(header),
@@ -89,6 +94,7 @@ def examine(path: Path, digest: str, size: int, request: StoreRequest) -> tuple[
         called_ae=request.peer.called_ae,
         peer_address=request.peer.address,
         association_id=request.peer.association_id,
+        actor=request.peer.actor,
     )
     return arrival, header
 

@@ -307,7 +307,7 @@ def test_the_log_of_a_reception_holds_no_patient_data(node, tmp_path):
 
 
 def test_a_port_that_is_taken_is_told_in_a_sentence(node):
-    second = Listener(ListenerSettings(port=node.port), node.store, node.database, node._on_kept, lambda *_: None, 0)
+    second = Listener(ListenerSettings(port=node.port), node.intake)
     with pytest.raises(StorageUnavailable, match=f"Cannot listen on 127.0.0.1, port {node.port}"):
         second.start()
 

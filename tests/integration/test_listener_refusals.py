@@ -132,7 +132,7 @@ def test_below_the_limit_of_free_space_objects_are_out_of_resources(tmp_path):
         row = node.refusal()
         assert row.details["reason"] == "The disk is nearly full."
         assert list(node.store.incoming.iterdir()) == []
-        node.listener._full_below_bytes = 0
+        node.intake._full_below_bytes = 0
         assert goes_through(node, tmp_path)
 
 

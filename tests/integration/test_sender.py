@@ -24,6 +24,7 @@ from pynetdicom import AE, evt
 from config.errors import DamagedObject, PeerRefused, PeerUnavailable
 from config.settings import ListenerSettings
 from dicom_node.network.contexts import accepted_contexts
+from dicom_node.network.intake import Intake
 from dicom_node.network.listener import Listener
 from dicom_node.network.sender import ObjectPostponed, ObjectRefused, Sent, echo, send
 from storage.database import Database
@@ -149,14 +150,8 @@ def test_a_failure_is_a_refusal_with_its_status(tmp_path):
 def test_a_peer_out_of_resources_is_to_be_tried_again(tmp_path):
     database = Database(f"sqlite:///{tmp_path / 'fullfield.db'}")
     database.migrate()
-    listener = Listener(
-        ListenerSettings(port=free_port()),
-        ObjectStore(tmp_path / "store"),
-        database,
-        lambda *_: None,
-        lambda *_: None,
-        1 << 60,
-    )
+    intake = Intake(ObjectStore(tmp_path / "store"), database, lambda *_: None, lambda *_: None, 1 << 60)
+    listener = Listener(ListenerSettings(port=free_port()), intake)
     listener.start()
     try:
         peer = destination(listener.port, "FULLFIELD")
