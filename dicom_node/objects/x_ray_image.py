@@ -38,7 +38,7 @@ class XRayImage(Picture):
         self.remove_private_tags()
         if self.ImageType[2] == "SINGLE PLANE" and "ReferencedImageSequence" in self:
             del self.ReferencedImageSequence
-        if "NumberOfFrames" in source:
+        if frames > 1:
             carry_timing(source, self, frames)
         put_source_grey_scale(source, grey, self)
         self._complete()
