@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.encaps import generate_fragments, generate_frames
+from pydicom.encaps import encapsulate, generate_fragments, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     UID,
@@ -24,11 +24,14 @@ from pydicom.uid import (
 from config.errors import UnsupportedImage
 from inference.grey_mapping import GreyMapping, grey_mapping
 from inference.header import UNREADABLE, value_of
+from inference.jpeg_scan import with_its_scan_header_mended
 
 __all__ = ["Cine", "GreyMapping", "read_cine"]
 
 #: Rows and columns below which there is no picture to speak of.
 SMALLEST_SIDE = 16
+#: Where PS3.3 defines an attribute that is not of the Image Pixel module.
+_SECTIONS = {"NumberOfFrames": "C.7.6.6"}
 #: Bytes that a pixel takes up at most on its way from the object to its results.
 _BYTES_PER_PIXEL = 16
 #: The marker End Of Image (ISO/IEC 10918-1 B.1.1.3, ISO/IEC 14495-1 C.1.1), and the syntaxes whose frames have it.
@@ -78,14 +81,14 @@ def _check_header(dataset: Dataset) -> None:
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         raise UnsupportedImage("The pixel data are floating point; only integer pixels are reconstructed.")
     if value_of(dataset, "PixelData") is None:
-        raise UnsupportedImage("The object has no pixel data; the sender must send the image itself.")
+        raise UnsupportedImage("The object has no PixelData (PS3.3 C.7.6.3); the sender must send the image itself.")
     photometric = value_of(dataset, "PhotometricInterpretation")
     if _integer(dataset, "SamplesPerPixel") != 1:
         raise UnsupportedImage("The image is in color; only grey images are reconstructed.")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise UnsupportedImage(
-            f"The photometric interpretation is {photometric or 'missing'}; "
-            "only MONOCHROME1 and MONOCHROME2 are reconstructed."
+            f"PhotometricInterpretation is {photometric or 'missing'} (PS3.3 C.7.6.3.1.2); only MONOCHROME1 and "
+            "MONOCHROME2 are reconstructed."
         )
     rows, columns = _integer(dataset, "Rows"), _integer(dataset, "Columns")
     if rows < SMALLEST_SIDE or columns < SMALLEST_SIDE:
@@ -94,11 +97,13 @@ def _check_header(dataset: Dataset) -> None:
     high = _integer(dataset, "HighBit", default=stored - 1)
     if allocated not in (8, 16) or not 8 <= stored <= allocated or high != stored - 1:
         raise UnsupportedImage(
-            f"Pixels of {stored} bits in {allocated} up to bit {high} are not supported; "
-            "8 to 16 bits from the lowest bit up are."
+            f"BitsStored is {stored}, BitsAllocated {allocated}, HighBit {high} (PS3.5 8.1.1); 8 to 16 bits from the "
+            "lowest up are reconstructed."
         )
     if _integer(dataset, "PixelRepresentation") not in (0, 1):
-        raise UnsupportedImage("Pixel Representation is neither 0 nor 1; the modality's vendor mends its header.")
+        raise UnsupportedImage(
+            "PixelRepresentation is neither 0 nor 1 (PS3.3 C.7.6.3); the modality's vendor mends its header."
+        )
 
 
 def _transfer_syntax(dataset: Dataset) -> UID:
@@ -123,7 +128,7 @@ def _transfer_syntax(dataset: Dataset) -> UID:
 def _frame_count(dataset: Dataset) -> int:
     frames = _integer(dataset, "NumberOfFrames", default=1)
     if frames < 1:
-        raise UnsupportedImage(f"The header says {frames} frames; the modality's vendor mends that.")
+        raise UnsupportedImage(f"NumberOfFrames is {frames} (PS3.3 C.7.6.6); the modality's vendor mends its header.")
     return frames
 
 
@@ -133,12 +138,13 @@ def _check_length(dataset: Dataset, frames: int) -> None:
     held = len(dataset.PixelData) // frame_bytes
     if held < frames:
         raise UnsupportedImage(
-            f"The pixel data end within frame {held + 1} of {frames}: the object is truncated or its header is "
-            "wrong; send it again."
+            f"PixelData end within frame {held + 1} of {frames}, by Rows, Columns, BitsAllocated and NumberOfFrames "
+            "(PS3.5 8.1.1): the object is truncated or its header is wrong; send it again."
         )
     if held > frames:
         raise UnsupportedImage(
-            f"The pixel data hold {held} frames but the header says {frames}; the modality's vendor mends that."
+            f"PixelData hold {held} frames by Rows, Columns and BitsAllocated, but NumberOfFrames is {frames} "
+            "(PS3.3 C.7.6.6); the modality's vendor mends its header."
         )
 
 
@@ -147,11 +153,13 @@ def _check_fragments(dataset: Dataset, frames: int) -> None:
     try:
         fragments = sum(1 for _ in generate_fragments(dataset.PixelData)) - 1  # the first is the offset table
     except Exception as error:  # bytes that are no fragments fail in many ways
-        raise UnsupportedImage("The compressed pixel data are broken or truncated; send the object again.") from error
+        raise UnsupportedImage(
+            "The compressed PixelData are broken or truncated (PS3.5 A.4); send the object again."
+        ) from error
     if fragments < frames:
         raise UnsupportedImage(
-            f"The header says {frames} frames but the compressed pixel data hold {max(fragments, 0)}: the object is "
-            "truncated or its header is wrong; send it again."
+            f"NumberOfFrames is {frames} (PS3.3 C.7.6.6) but the compressed PixelData hold {max(fragments, 0)}: the "
+            "object is truncated or its header is wrong; send it again."
         )
 
 
@@ -174,7 +182,8 @@ def _decode(dataset: Dataset, syntax: UID, frames: int, dtype: np.dtype[np.integ
             ) from error
         if frame.shape != shape:
             raise UnsupportedImage(
-                f"Frame {index + 1} of {frames} is not of the size that the header says; send the object again."
+                f"Frame {index + 1} of {frames} is not of the size that Rows and Columns say (PS3.3 C.7.6.3); send the "
+                "object again."
             )
         if stored is None:
             stored = _room((frames, *shape), dtype)
@@ -191,6 +200,8 @@ def _decoded_frames(dataset: Dataset, syntax: UID, frames: int) -> Iterator[NDAr
     looked for first.
     """
     codec = syntax.is_encapsulated and syntax != RLELossless
+    if syntax in (JPEGBaseline8Bit, JPEGExtended12Bit):
+        dataset = _with_scan_headers_mended(dataset, frames)
     decoded = get_decoder(syntax).iter_array(
         dataset, raw=True, correct_unused_bits=codec, decoding_plugin=_STRICT_DECODERS.get(syntax, "")
     )
@@ -201,6 +212,18 @@ def _decoded_frames(dataset: Dataset, syntax: UID, frames: int) -> Iterator[NDAr
         if not coded.rstrip(b"\0\xff").endswith(_END_OF_IMAGE):
             raise ValueError("The frame has no end.")
         yield next(decoded)[0]
+
+
+def _with_scan_headers_mended(dataset: Dataset, frames: int) -> Dataset:
+    coded = list(generate_frames(dataset.PixelData, number_of_frames=frames))
+    mended = [with_its_scan_header_mended(frame) for frame in coded]
+    if all(one is other for one, other in zip(coded, mended, strict=True)):
+        return dataset
+    copy = Dataset()
+    copy.update(dataset)
+    copy.file_meta = dataset.file_meta
+    copy.add_new("PixelData", "OB", encapsulate(mended))
+    return copy
 
 
 def _room(shape: tuple[int, ...], dtype: np.dtype[np.integer]) -> NDArray[np.integer]:
@@ -225,5 +248,6 @@ def _integer(dataset: Dataset, keyword: str, default: int | None = None) -> int:
         return int(value)
     except UNREADABLE as error:
         raise UnsupportedImage(
-            f"{keyword} is missing or not a whole number; the modality's vendor mends its header."
+            f"{keyword} is missing or not a whole number (PS3.3 {_SECTIONS.get(keyword, 'C.7.6.3')}); the modality's "
+            "vendor mends its header."
         ) from error

@@ -27,9 +27,9 @@ from dicom_node.objects.grey_scale import (
 from dicom_node.objects.mark import Drawn, draw_mark
 from dicom_node.objects.picture import Picture, bytes_per_pixel, frame_number, picture_number
 from dicom_node.objects.provenance import MANUFACTURER, Statement, instance_moment, software_versions
-from dicom_node.objects.source_header import read_value
 from dicom_node.objects.timing import carry_rate, carry_timing
 from dicom_node.objects.x_ray_image import XRayImage, can_be_like
+from inference.header import value_of
 from inference.reconstruction import Reconstruction
 
 
@@ -82,11 +82,11 @@ def secondary_captures(
 def check_identity(source: Dataset) -> None:
     """Raise UnsupportedImage where the source lacks a UID that its results have to name (PS3.5 9.1)."""
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
-        uid = read_value(source, keyword)
+        uid = value_of(source, keyword)
         if uid is None:
-            raise UnsupportedImage(f"The header lacks {keyword}.")
+            raise UnsupportedImage(f"The header lacks {keyword} (PS3.5 9.1); the modality's vendor mends that.")
         if not isinstance(uid, str) or re.fullmatch(r"[0-9.]{1,64}", uid) is None:
-            raise UnsupportedImage(f"{keyword} is not one UID; the modality's vendor mends its header.")
+            raise UnsupportedImage(f"{keyword} is not one UID (PS3.5 9.1); the modality's vendor mends its header.")
 
 
 class MultiFrameSecondaryCapture(Picture):

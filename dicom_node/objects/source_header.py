@@ -3,14 +3,16 @@
 Only what the standard defines is copied, by keyword; private attributes stay behind, at every level.
 """
 
-from copy import deepcopy
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from highdicom.base import SOPClass
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
+from dicom_node.objects.source_faults import TEXT, mended
 from inference.header import UNREADABLE, items
 
 #: What every picture takes over where the source has it, by the section of PS3.3 that defines it.
@@ -158,6 +160,9 @@ def take_over(source: Dataset, result: SOPClass) -> None:
     copy_attributes(source, result, tuple(keyword for keywords in CARRIED.values() for keyword in keywords))
     _complete(result)
     result.remove_private_tags()
+    if "SpecificCharacterSet" not in result and not _is_ascii(result):
+        # pydicom has taken the text for Latin-1, as most viewers do.
+        result.SpecificCharacterSet = "ISO_IR 192"
 
 
 def copy_attributes(source: Dataset, result: Dataset, keywords: tuple[str, ...]) -> None:
@@ -169,14 +174,15 @@ def copy_attributes(source: Dataset, result: Dataset, keywords: tuple[str, ...])
 
 
 def read_element(source: Dataset, keyword: str) -> DataElement | None:
-    """A copy of one element of the root, or None where it is absent or malformed."""
+    """A valid copy of one element of the root, or None where it is absent or malformed."""
     tag = tag_for_keyword(keyword)
     if tag is None or tag not in source:
         return None
     try:
-        return deepcopy(source[tag])
+        element = mended(source[tag])
     except UNREADABLE:
         return None
+    return _in_little_endian(element, source) if element is not None else None
 
 
 def read_value(source: Dataset, keyword: str) -> Any:
@@ -200,12 +206,41 @@ def _patient_and_study(source: Dataset, sop_class_uid: str) -> Dataset:
     for tag in source.keys():  # noqa: SIM118 - iterating a data set would decode every element
         if tag.group in (0x0008, 0x0010, 0x0012, 0x0020, 0x0032, 0x0038, 0x0040):
             try:
-                header.add(deepcopy(source[tag]))
+                element = mended(source[tag])
             except UNREADABLE:
                 continue
+            if element is not None:
+                header.add(element)
     header.SOPClassUID = sop_class_uid
     header.SOPInstanceUID = ""
     return header
+
+
+#: Bytes of a word of each value representation that pydicom leaves in the byte order of the file (PS3.5 7.3).
+_WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+
+
+def _in_little_endian(element: DataElement, source: Dataset) -> DataElement:
+    """The element as results are written; of a big-endian source pydicom has converted numbers, but no words."""
+    _, little = source.original_encoding
+    if little is not False:
+        return element
+    for inner in _with_items(element):
+        if inner.VR in _WORDS and isinstance(inner.value, bytes):
+            inner.value = np.frombuffer(inner.value, f">u{_WORDS[inner.VR]}").byteswap().tobytes()
+    return element
+
+
+def _with_items(element: DataElement) -> Iterator[DataElement]:
+    yield element
+    if element.VR == "SQ":
+        for item in element.value:
+            for inner in item:
+                yield from _with_items(inner)
+
+
+def _is_ascii(result: Dataset) -> bool:
+    return all(str(inner.value).isascii() for each in result for inner in _with_items(each) if inner.VR in TEXT)
 
 
 def _complete(result: Dataset) -> None:

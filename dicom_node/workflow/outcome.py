@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from config.errors import Declined
 from config.routes import QueuedRoute
 from dicom_node.audit import Action, record
+from dicom_node.objects.source_faults import faults
 from dicom_node.sop_classes import PASSED_ON
 from dicom_node.workflow.reconstruction import objects_of, read_image, reconstruction_of, seed_of
 from storage.files import ObjectStore
@@ -36,6 +37,8 @@ class Made:
     #: With each the destinations that get it.
     results: list[tuple[ReceivedObject, list[str]]]
     seed: int
+    #: What is wrong with the original's header, in sentences.
+    faults: list[str]
     #: Where the networks ran, such as ``cpu``: where a GPU's memory gives out they go on there.
     device: str
 
@@ -118,7 +121,13 @@ def work_out(
         except Declined as error:
             outcome.refused.append(Refused(original, str(error)))
             continue
-        made = Made(original=original, results=results, seed=seed_of(source), device=reconstructor.device)
+        made = Made(
+            original=original,
+            results=results,
+            seed=seed_of(source),
+            faults=faults(source),
+            device=reconstructor.device,
+        )
         outcome.made.append(made)
     return outcome
 
@@ -197,7 +206,8 @@ def _tell_of_result(tx: Session, job: Job, outcome: Outcome, made: Made, result:
             "seed": made.seed,
             "device": made.device,
             "route": job.route,
-        },
+        }
+        | ({"source_faults": made.faults} if made.faults else {}),
     )
 
 

@@ -156,18 +156,25 @@ def with_a_frame_cut_off(syntax: str) -> Callable[[Path], Dataset]:
     return make
 
 
+def ends_within(frame: str) -> str:
+    return (
+        f"PixelData end within frame {frame}, by Rows, Columns, BitsAllocated and NumberOfFrames (PS3.5 8.1.1): the "
+        "object is truncated or its header is wrong; send it again."
+    )
+
+
 DECLINED = {
     "no pixel data": (
         lambda _: xa(missing=["PixelData"]),
-        "The object has no pixel data; the sender must send the image itself.",
+        "The object has no PixelData (PS3.3 C.7.6.3); the sender must send the image itself.",
     ),
     "truncated pixel data": (
         truncated,
-        "The pixel data end within frame 3 of 3: the object is truncated or its header is wrong; send it again.",
+        ends_within("3 of 3"),
     ),
     "a header that claims 60,000 frames": (
         lambda _: xa(frames=3, NumberOfFrames=60_000),
-        "The pixel data end within frame 4 of 60000: the object is truncated or its header is wrong; send it again.",
+        ends_within("4 of 60000"),
     ),
     "color": (
         lambda _: xa(photometric="RGB", bits_stored=8),
@@ -193,7 +200,7 @@ DECLINED = {
     ),
     "rows that are no number": (
         lambda _: xa(missing=["Rows"]),
-        "Rows is missing or not a whole number; the modality's vendor mends its header.",
+        "Rows is missing or not a whole number (PS3.3 C.7.6.3); the modality's vendor mends its header.",
     ),
     "a picture that is itself generated": (
         lambda _: xa(SyntheticData="YES"),
@@ -250,7 +257,7 @@ def test_an_object_that_is_cut_off_is_declined_and_the_next_goes_through(syntax,
 
     assert job_of(database, bad).state == JobState.DECLINED
     assert job_of(database, bad).reason in (
-        "The pixel data end within frame 2 of 2: the object is truncated or its header is wrong; send it again.",
+        ends_within("2 of 2"),
         "The object is cut off, so that it cannot be read as DICOM; send it again.",
     )
     assert job_of(database, good).state == JobState.RECONSTRUCTED
@@ -264,7 +271,7 @@ def test_of_a_series_the_good_images_are_reconstructed_and_the_others_told(node,
 
     assert job_of(database, job).state == JobState.RECONSTRUCTED
     assert job_of(database, job).reason == (
-        "1 of 3 objects: The object has no pixel data; the sender must send the image itself."
+        "1 of 3 objects: The object has no PixelData (PS3.3 C.7.6.3); the sender must send the image itself."
     )
     assert len(deliveries(database, job)) == 4
 

@@ -11,7 +11,7 @@ from pydicom.uid import JPEGLSLossless
 from tests.dciodvfy import errors_in
 from tests.factory import centre, measured, write, xa
 
-NO_PIXELS = "The object has no pixel data; the sender must send the image itself."
+NO_PIXELS = "The object has no PixelData (PS3.3 C.7.6.3); the sender must send the image itself."
 
 
 @pytest.fixture

@@ -60,10 +60,10 @@ OUTCOMES = {
     "*/SC_jpeg_*.dcm": COLOR,
     "*/SC_ybr_*.dcm": COLOR,
     # The codestream has no end, or goes on behind what the header says.
-    "*/JPEG-lossy.dcm": "Frame 1 of 1 cannot be decoded from JPEG Extended (Process 2 and 4): the pixel data are "
-    "corrupt; send the object again.",
     "*/JPEG2000-embedded-sequence-delimiter.dcm": "Frame 1 of 1 cannot be decoded from JPEG 2000 Image Compression: "
     "the pixel data are corrupt; send the object again.",
+    # Its scan header is not that of a sequential JPEG, which is mended.
+    "*/JPEG-lossy.dcm": OPEN,
     "*/JPEG2000.dcm": OPEN,
     "*/JPGExtended.dcm": OPEN,
     "*/image_dfl.dcm": OPEN,

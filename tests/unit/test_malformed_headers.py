@@ -106,7 +106,7 @@ def test_a_uid_that_is_none_is_declined(keyword, value):
     source = xa(frames=1)
     made = reconstruction(source)
 
-    with pytest.raises(UnsupportedImage, match=f"{keyword} is not one UID; the modality's vendor mends its header"):
+    with pytest.raises(UnsupportedImage, match=f"{keyword} is not one UID \\(PS3.5 9.1\\); the modality's vendor"):
         results(malformed(source, keyword, "UI", value), made)
 
 

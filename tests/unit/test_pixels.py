@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.encaps import encapsulate, get_frame
+from pydicom.encaps import encapsulate, generate_frames, get_frame
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
 )
@@ -84,8 +86,8 @@ def declined(dataset, *words):
 
 
 def test_no_pixel_data_are_declined():
-    declined(xa(missing=["PixelData"]), "no pixel data")
-    declined(xa(PixelData=b""), "no pixel data")
+    declined(xa(missing=["PixelData"]), "no PixelData (PS3.3 C.7.6.3)")
+    declined(xa(PixelData=b""), "no PixelData (PS3.3 C.7.6.3)")
 
 
 def test_truncated_pixel_data_are_declined():
@@ -99,7 +101,7 @@ def test_a_header_that_claims_fewer_frames_than_there_are_is_declined():
     dataset = xa(frames=4)
     dataset.NumberOfFrames = 2
 
-    declined(dataset, "hold 4 frames", "says 2")
+    declined(dataset, "hold 4 frames", "NumberOfFrames is 2")
 
 
 @pytest.mark.parametrize("syntax", [None, *COMPRESSED])
@@ -116,15 +118,15 @@ def test_a_header_that_claims_60000_frames_takes_no_memory_for_them(tmp_path, mo
     [
         ({"photometric": "RGB", "bits_stored": 8}, ["color"]),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, ["PALETTE COLOR"]),
-        ({"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31}, ["32 bits"]),
-        ({"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}, ["1 bits in 1"]),
-        ({"HighBit": 15}, ["bit 15"]),
-        ({"BitsStored": 7, "HighBit": 6}, ["7 bits"]),
+        ({"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31}, ["BitsStored is 32"]),
+        ({"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}, ["BitsStored is 1, BitsAllocated 1"]),
+        ({"HighBit": 15}, ["HighBit 15"]),
+        ({"BitsStored": 7, "HighBit": 6}, ["BitsStored is 7"]),
         ({"Rows": 0}, ["64 x 0"]),
         ({"missing": ["Columns"]}, ["Columns", "missing"]),
         ({"missing": ["PixelRepresentation"]}, ["PixelRepresentation"]),
-        ({"PixelRepresentation": 7}, ["Pixel Representation"]),
-        ({"NumberOfFrames": 0}, ["0 frames"]),
+        ({"PixelRepresentation": 7}, ["PixelRepresentation", "PS3.3"]),
+        ({"NumberOfFrames": 0}, ["NumberOfFrames is 0"]),
         ({"FloatPixelData": b"\0\0\0\0"}, ["floating point"]),
     ],
 )
@@ -248,3 +250,20 @@ def test_two_transfer_syntaxes_are_declined():
 @pytest.mark.parametrize("count", ["two ", "1\\2 ", "1.5 ", "-1", "0 ", "99999999999 "])
 def test_a_malformed_number_of_frames_is_declined(count):
     declined(malformed(xa(frames=1), "NumberOfFrames", "IS", count), "rame")
+
+
+@pytest.mark.parametrize(("syntax", "bits"), [(JPEGBaseline8Bit, 8), (JPEGExtended12Bit, 12)])
+def test_a_scan_header_that_no_sequential_jpeg_has_is_mended(tmp_path, syntax, bits):
+    dataset = dcmread(write(xa(frames=2, bits_stored=bits), tmp_path / "a.dcm", syntax))
+    right = read_cine(dataset).stored
+    frames = [bytearray(frame) for frame in generate_frames(dataset.PixelData, number_of_frames=2)]
+    for frame in frames:
+        at = frame.index(b"\xff\xda")
+        end = at + 2 + int.from_bytes(frame[at + 2 : at + 4])
+        assert frame[end - 3 : end] == b"\0\x3f\0"
+        frame[end - 3 : end] = b"\0\0\0"
+    wrong = encapsulate([bytes(frame) for frame in frames])
+    dataset.PixelData = wrong
+
+    assert np.array_equal(read_cine(dataset).stored, right)
+    assert dataset.PixelData == wrong
