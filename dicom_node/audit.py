@@ -19,11 +19,15 @@ from storage.schema import AuditRow
 class Action(StrEnum):
     """A step; the value is what the audit row says."""
 
+    #: A connection for TLS, whose handshake failed.
+    CONNECTION_NOT_SECURED = "connection_not_secured"
     ASSOCIATION_REFUSED = "association_refused"
     #: Some of the SOP classes that a peer proposed are not received here.
     CONTEXTS_REFUSED = "contexts_refused"
     #: Lost before its release: what was underway was not acknowledged.
     ASSOCIATION_LOST = "association_lost"
+    #: Of an HTTP client that may not ask, or not so.
+    REQUEST_REFUSED = "request_refused"
     OBJECT_RECEIVED = "object_received"
     OBJECT_REPEATED = "object_repeated"
     OBJECT_KEPT_ASIDE = "object_kept_aside"
@@ -56,17 +60,41 @@ class Action(StrEnum):
     COMMITMENT_REPORT_REFUSED = "commitment_report_refused"
     #: The report could not be brought to the peer.
     COMMITMENT_ABANDONED = "commitment_abandoned"
+    #: A destination has taken on this node's request to commit to what it was sent.
+    COMMITMENT_ASKED = "commitment_asked"
+    COMMITMENT_ASKING_POSTPONED = "commitment_asking_postponed"
+    #: The destination has committed to keep all of it.
+    COMMITMENT_GIVEN = "commitment_given"
+    #: The destination lacks some of what it has acknowledged.
+    COMMITMENT_INCOMPLETE = "commitment_incomplete"
+    #: No report has come in time, and the destination is asked again.
+    COMMITMENT_UNANSWERED = "commitment_unanswered"
+    #: The destination commits to nothing, or could not be asked, or has not reported, for too long.
+    COMMITMENT_NOT_GIVEN = "commitment_not_given"
+    #: A peer reports on a request that this node has not made.
+    COMMITMENT_ANSWER_REFUSED = "commitment_answer_refused"
+    JOB_COMMITTED = "job_committed"
     #: A modality has begun a procedure step.
     PROCEDURE_STEP_CREATED = "procedure_step_created"
     PROCEDURE_STEP_UPDATED = "procedure_step_updated"
     #: It is completed or discontinued: the series that it names are complete.
     PROCEDURE_STEP_ENDED = "procedure_step_ended"
     PROCEDURE_STEP_REFUSED = "procedure_step_refused"
+    #: A peer has asked what is held, and is told.
+    QUERIED = "queried"
+    QUERY_REFUSED = "query_refused"
+    #: Objects that a peer asked for are about to be sent, and have been, of one study.
+    RETRIEVAL_STARTED = "retrieval_started"
+    RETRIEVED = "retrieved"
+    RETRIEVAL_REFUSED = "retrieval_refused"
     NODE_STARTED = "node_started"
     NODE_STOPPED = "node_stopped"
     WORKER_DIED = "worker_died"
     ROUTES_LOADED = "routes_loaded"
     ROUTES_REFUSED = "routes_refused"
+    #: The certificates of this node and of those that it trusts.
+    CERTIFICATES_LOADED = "certificates_loaded"
+    CERTIFICATES_REFUSED = "certificates_refused"
 
 
 class Told(TypedDict, total=False):
@@ -141,9 +169,11 @@ _DIGITS = 12
 _NOT_FOR_PEOPLE = {"reason", "association"}
 
 _WORDS: dict[str, str] = {
+    Action.CONNECTION_NOT_SECURED: "could not secure a connection",
     Action.ASSOCIATION_REFUSED: "refused an association",
     Action.CONTEXTS_REFUSED: "did not accept some of the SOP classes proposed",
     Action.ASSOCIATION_LOST: "lost an association",
+    Action.REQUEST_REFUSED: "refused a request",
     Action.OBJECT_RECEIVED: "received",
     Action.OBJECT_REPEATED: "received once more",
     Action.OBJECT_KEPT_ASIDE: "kept aside, for its UID is another object's,",
@@ -171,15 +201,30 @@ _WORDS: dict[str, str] = {
     Action.COMMITMENT_POSTPONED: "postponed a report on storage commitment",
     Action.COMMITMENT_REPORT_REFUSED: "had a report on storage commitment refused",
     Action.COMMITMENT_ABANDONED: "abandoned a report on storage commitment",
+    Action.COMMITMENT_ASKED: "asked for storage commitment",
+    Action.COMMITMENT_ASKING_POSTPONED: "postponed asking for storage commitment",
+    Action.COMMITMENT_GIVEN: "was given storage commitment",
+    Action.COMMITMENT_INCOMPLETE: "was given storage commitment for a part only",
+    Action.COMMITMENT_UNANSWERED: "waited for storage commitment in vain",
+    Action.COMMITMENT_NOT_GIVEN: "was not given storage commitment",
+    Action.COMMITMENT_ANSWER_REFUSED: "refused a report on storage commitment",
+    Action.JOB_COMMITTED: "had all of the job committed",
     Action.PROCEDURE_STEP_CREATED: "noted the begin of a procedure step",
     Action.PROCEDURE_STEP_UPDATED: "noted more of a procedure step",
     Action.PROCEDURE_STEP_ENDED: "noted the end of a procedure step",
     Action.PROCEDURE_STEP_REFUSED: "refused a report of a procedure step",
+    Action.QUERIED: "answered a query",
+    Action.QUERY_REFUSED: "refused a query",
+    Action.RETRIEVAL_STARTED: "began to send what was asked for",
+    Action.RETRIEVED: "sent what was asked for",
+    Action.RETRIEVAL_REFUSED: "refused to send what was asked for",
     Action.NODE_STARTED: "started",
     Action.NODE_STOPPED: "stopped",
     Action.WORKER_DIED: "found a worker dead",
     Action.ROUTES_LOADED: "loaded the routes",
     Action.ROUTES_REFUSED: "kept the old routes, for the new ones are wrong",
+    Action.CERTIFICATES_LOADED: "loaded the certificates",
+    Action.CERTIFICATES_REFUSED: "kept the old certificates, for the new ones cannot be used",
 }
 
 _TOWARDS: dict[str, str] = {
@@ -191,6 +236,12 @@ _TOWARDS: dict[str, str] = {
     Action.COMMITMENT_POSTPONED: "to",
     Action.COMMITMENT_REPORT_REFUSED: "by",
     Action.COMMITMENT_ABANDONED: "to",
+    Action.COMMITMENT_ASKED: "of",
+    Action.COMMITMENT_ASKING_POSTPONED: "of",
+    Action.COMMITMENT_GIVEN: "by",
+    Action.COMMITMENT_INCOMPLETE: "by",
+    Action.COMMITMENT_UNANSWERED: "of",
+    Action.COMMITMENT_NOT_GIVEN: "by",
 }
 
 

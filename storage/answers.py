@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -19,6 +20,16 @@ _PAGE = 500
 NOT_ASIDE = StoredObject.kind != literal_column("'aside'")
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeldObject:
+    """An object that can be retrieved."""
+
+    #: SHA-256 of the part-10 file, its name in the object store.
+    digest: str
+    sop_instance_uid: str
+    study_instance_uid: str
+
+
 def tell(tx: Session, level: Level, numbers: Sequence[int], keys: Iterable[Key]) -> list[Dataset]:
     """What is asked for of these rows, in their order; the unique key of the level is always told."""
     known, unique = known_at(level), UNIQUE_KEY[level]
@@ -30,6 +41,25 @@ def tell(tx: Session, level: Level, numbers: Sequence[int], keys: Iterable[Key])
         told = _told(tx, level, page, set(asked))
         answers += [_dataset(told[number], asked.values()) for number in page if number in told]
     return answers
+
+
+def objects_within(tx: Session, level: Level, numbers: Sequence[int]) -> list[HeldObject]:
+    """The objects of these studies or series, or these objects, in the order of arrival."""
+    number = {Level.STUDY: CataloguedStudy.id, Level.SERIES: CataloguedSeries.id}.get(level, CataloguedObject.object_id)
+    columns = (
+        StoredObject.id,
+        StoredObject.digest,
+        StoredObject.sop_instance_uid,
+        StoredObject.study_instance_uid,
+    )
+    found: list[tuple[int, HeldObject]] = []
+    for start in range(0, len(numbers), _PAGE):
+        rows = rows_at(Level.IMAGE).where(number.in_(numbers[start : start + _PAGE])).with_only_columns(*columns)
+        found += [
+            (row[0], HeldObject(digest=row[1], sop_instance_uid=row[2], study_instance_uid=row[3]))
+            for row in tx.execute(rows)
+        ]
+    return [held for _, held in sorted(found, key=lambda each: each[0])]
 
 
 def rows_at(level: Level) -> Select[Any]:

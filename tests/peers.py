@@ -75,6 +75,12 @@ class Orthanc(Peer):
             return json.loads(answer.read())
 
 
+    def delete(self, path: str) -> None:
+        """DELETE a path of the REST interface."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", method="DELETE")
+        urllib.request.urlopen(request, timeout=30).close()
+
+
 @dataclass(frozen=True)
 class Told:
     """What a dcmtk command said."""
@@ -126,9 +132,36 @@ def storescu(
     return _ask("storescu", "-d", "-R", *titles, *options, "127.0.0.1", str(port), *paths)
 
 
-def echoscu(port: int, *, calling: str = "ECHOSCU", called: str = "FULLFIELD") -> Told:
+def echoscu(port: int, *options: str, calling: str = "ECHOSCU", called: str = "FULLFIELD") -> Told:
     """Ask for a C-ECHO with dcmtk's echoscu."""
-    return _ask("echoscu", "-d", "-aet", calling, "-aec", called, "127.0.0.1", str(port))
+    return _ask("echoscu", "-d", "-aet", calling, "-aec", called, *options, "127.0.0.1", str(port))
+
+
+def findscu(port: int, *options: str, calling: str = "FINDSCU", called: str = "FULLFIELD", **keys: str) -> Told:
+    """Ask with dcmtk's findscu, by study unless the options say otherwise."""
+    model = [] if "-P" in options else ["-S"]
+    titles = ["-aet", calling, "-aec", called]
+    asked = [part for keyword, value in keys.items() for part in ("-k", f"{keyword}={value}")]
+    return _ask("findscu", "-v", *model, *options, *titles, *asked, "127.0.0.1", str(port))
+
+
+def movescu(
+    port: int, to: str, *options: str, calling: str = "MOVESCU", called: str = "FULLFIELD", **keys: str
+) -> Told:
+    """Ask with dcmtk's movescu that objects be sent to an AE title, by study."""
+    titles = ["-aet", calling, "-aec", called, "-aem", to]
+    asked = [part for keyword, value in keys.items() for part in ("-k", f"{keyword}={value}")]
+    return _ask("movescu", "-d", "-S", *options, *titles, *asked, "127.0.0.1", str(port))
+
+
+def getscu(
+    port: int, folder: Path, *options: str, calling: str = "GETSCU", called: str = "FULLFIELD", **keys: str
+) -> Told:
+    """Ask with dcmtk's getscu that objects be sent back, into a folder, exactly as they come."""
+    folder.mkdir(parents=True, exist_ok=True)
+    titles = ["-aet", calling, "-aec", called, "-od", str(folder), "+B"]
+    asked = [part for keyword, value in keys.items() for part in ("-k", f"{keyword}={value}")]
+    return _ask("getscu", "-d", "-S", *options, *titles, *asked, "127.0.0.1", str(port))
 
 
 def store_raw(

@@ -21,7 +21,17 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ, N_ACTION_RQ, N_CREATE_RQ, N_SET_RQ, DIMSEMessage
+from pynetdicom.dimse_messages import (
+    C_FIND_RQ,
+    C_GET_RQ,
+    C_MOVE_RQ,
+    C_STORE_RQ,
+    N_ACTION_RQ,
+    N_CREATE_RQ,
+    N_EVENT_REPORT_RQ,
+    N_SET_RQ,
+    DIMSEMessage,
+)
 from pynetdicom.dimse_primitives import C_STORE, N_EVENT_REPORT
 
 from config.errors import FullfieldError, StorageFull, StorageUnavailable
@@ -35,7 +45,7 @@ log = structlog.get_logger()
 _STRETCH = 64 << 20
 
 #: Requests whose data set is read in memory, and the largest that is: 20,000 references and more.
-_IN_MEMORY = (N_ACTION_RQ, N_CREATE_RQ, N_SET_RQ)
+_IN_MEMORY = (C_FIND_RQ, C_GET_RQ, C_MOVE_RQ, N_ACTION_RQ, N_CREATE_RQ, N_EVENT_REPORT_RQ, N_SET_RQ)
 _LARGEST_INFORMATION = 4 << 20
 
 _PREAMBLE = b"\0" * 128 + b"DICM"
@@ -52,6 +62,8 @@ class Peer:
     association_id: str
     #: What of this node it talks to.
     actor: str = "listener"
+    #: The names in the certificate that it showed; None without TLS.
+    certificate: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -222,13 +234,15 @@ class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
         """The next message to be served; and when the association's thread asks for it, notifications go out.
 
         A C-STORE request of another SOP class than its context's is answered here: pynetdicom would abort
-        the association, or serve it.
+        the association, or serve it. Who blocks waits for the answer to a request of this node's: until then no
+        other request goes out (PS3.7 D.3.3.3), and an answer to an earlier one is not what is waited for.
         """
-        self.notifications.flush(self.assoc)
+        if not block:
+            self.notifications.flush(self.assoc)
         context_id, message = super().get_msg(block)
-        if isinstance(message, N_EVENT_REPORT):
+        while isinstance(message, N_EVENT_REPORT) and not message.is_valid_request:
             self.notifications.answered(message)
-            return None, None
+            context_id, message = super().get_msg(True) if block else (None, None)
         if message is not None and not (message.is_valid_request or message.is_valid_response):
             # It lacks what a response would have to name; pynetdicom would let the peer wait for one.
             if isinstance(message, C_STORE):

@@ -1,4 +1,5 @@
-"""Answers to a C-STORE request (PS3.4 B.2.3, PS3.7 C) and to N-ACTION, N-CREATE and N-SET requests (PS3.7 10.1)."""
+"""Answers to a C-STORE request (PS3.4 B.2.3, PS3.7 C) and to N-ACTION, N-CREATE and N-SET requests
+(PS3.7 10.1), and to queries and retrievals (PS3.4 C.4)."""
 
 from enum import IntEnum
 
@@ -15,6 +16,7 @@ class Status(IntEnum):
     PROCESSING_FAILURE = 0x0110
     DUPLICATE_SOP_INSTANCE = 0x0111
     NO_SUCH_SOP_INSTANCE = 0x0112
+    NO_SUCH_EVENT_TYPE = 0x0113
     INVALID_ARGUMENT_VALUE = 0x0115
     NO_SUCH_SOP_CLASS = 0x0118
     MISSING_ATTRIBUTE = 0x0120
@@ -25,9 +27,21 @@ class Status(IntEnum):
     RESOURCE_LIMITATION = 0x0213
     #: The sender may try again later.
     OUT_OF_RESOURCES = 0xA700
-    #: The data set is not of the SOP class, or not the instance, that the request named.
+    #: Of a retrieval: what is asked for cannot be found out, or none of it can be sent.
+    UNABLE_TO_CALCULATE_MATCHES = 0xA701
+    UNABLE_TO_PERFORM_SUBOPERATIONS = 0xA702
+    MOVE_DESTINATION_UNKNOWN = 0xA801
+    #: The data set, or identifier, is not of the SOP class, or not the instance, that the request named.
     MISMATCH = 0xA900
+    #: Some of what was asked for could not be sent.
+    SOME_SUBOPERATIONS_FAILED = 0xB000
     CANNOT_UNDERSTAND = 0xC000
+    #: Of an object that comes by HTTP, where no transfer syntax is negotiated (PS3.18 I.2.2).
+    TRANSFER_SYNTAX_NOT_SUPPORTED = 0xC122
+    CANCELLED = 0xFE00
+    PENDING = 0xFF00
+    #: One more match; some optional keys of the query are not known here (PS3.4 C.4.1.1.4).
+    PENDING_WITHOUT_SOME_KEYS = 0xFF01
 
 
 class Unacceptable(FullfieldError):
