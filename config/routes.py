@@ -137,6 +137,11 @@ class Destination(_Table):
         "Capture for each frame; `like_source`: X-Ray Angiographic or Radiofluoroscopic Image Storage as the source, "
         "or as `multiframe_sc` where these cannot hold it.",
     )
+    compressed: bool = Field(
+        default=True,
+        description="Send pictures compressed without loss, where the destination takes them so: JPEG-LS, else JPEG "
+        "2000, else RLE. `false` is for one that takes what its viewers cannot show.",
+    )
 
 
 class Route(_Table):

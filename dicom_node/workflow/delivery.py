@@ -6,6 +6,7 @@ a crash interrupts is sent again: the objects are the same, and a destination ta
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import structlog
@@ -17,8 +18,10 @@ from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
 from dicom_node.backoff import wait_seconds
 from dicom_node.logs import hashed
+from dicom_node.network.negotiation import taken_by
 from dicom_node.network.sender import send
 from dicom_node.rounds import Rounds
+from dicom_node.workflow.compression import LosslessCopies
 from dicom_node.workflow.patience import persist
 from dicom_node.workflow.settlement import (
     Consignment,
@@ -64,6 +67,7 @@ class Courier:
     ) -> None:
         self._database = database
         self._store = store
+        self._copies = LosslessCopies(store)
         self._settings = settings
         self._table = table
         self._calling_ae = calling_ae
@@ -119,9 +123,9 @@ class Courier:
     def _associate(self, destination: Destination, consignments: list[Consignment]) -> list[Consignment]:
         """Send over one association; what is left to be sent over another."""
         left = list(consignments)
-        paths = [self._store.path(consignment.digest) for consignment in left]
         calling_ae = destination.calling_ae or self._calling_ae
         try:
+            paths = self._files(destination, calling_ae, [consignment.digest for consignment in left])
             for sent in send(destination, calling_ae, paths, self._settings.timeout_seconds):
                 self._acknowledge(left.pop(0), destination, sent.status)
                 if self._stopping.is_set():
@@ -140,6 +144,17 @@ class Courier:
             self._postpone(left, destination, what, None)
         return []
 
+    def _files(self, destination: Destination, calling_ae: str, digests: list[str]) -> list[Path]:
+        """What to send: compressed without loss where the destination takes it so."""
+        if not destination.compressed:
+            return [self._store.path(digest) for digest in digests]
+        timeout = self._settings.timeout_seconds
+        return self._copies.files(
+            destination.name,
+            digests,
+            lambda classes, syntaxes: taken_by(destination, calling_ae, classes, syntaxes, timeout),
+        )
+
     def _is_whole(self, consignment: Consignment, destination: Destination) -> bool:
         """Whether the result is as it was made; a damaged one is not sent."""
         try:
@@ -151,6 +166,7 @@ class Courier:
 
     def _acknowledge(self, consignment: Consignment, destination: Destination, status: int) -> None:
         self._settle(lambda tx: settle_acknowledged(tx, consignment, destination, status))
+        self._copies.forget(destination.name, consignment.digest)
         log.info(
             "delivered",
             job=consignment.job_id,
@@ -166,6 +182,7 @@ class Courier:
         status: int | None = None,
     ) -> None:
         self._settle(lambda tx: settle_refused(tx, consignment, destination, reason=reason, status=status))
+        self._copies.forget(consignment.destination, consignment.digest)
         log.warning("delivery refused", job=consignment.job_id, destination=consignment.destination, reason=reason)
 
     def _postpone(
