@@ -19,7 +19,7 @@ _SILENCE = 0.3
 class Outcome(StrEnum):
     """How a conversation ended."""
 
-    #: Every request had its response.
+    #: Requests had their responses, or the association its release (PS3.8 9.3.7).
     ANSWERED = "answered"
     #: A-ASSOCIATE-RJ (PS3.8 9.3.4).
     REJECTED = "rejected"
@@ -40,6 +40,7 @@ class Line:
         self._socket = socket.create_connection(("127.0.0.1", port), _PATIENCE)
         self._received = b""
         self.closed = False
+        self.released = False
         self.statuses: list[int] = []
         self.outcome: Outcome | None = None
 
@@ -89,6 +90,8 @@ class Line:
             self.outcome = Outcome.REJECTED
         elif pdu[0] == 0x07:
             self.outcome = Outcome.ABORTED
+        elif pdu[0] == 0x06:
+            self.released = True
         elif pdu[0] == 0x04:
             self.statuses += _statuses_in(pdu)
         return True
@@ -124,7 +127,7 @@ def _judge(line: Line, closed_before_us: bool) -> Outcome:
         return line.outcome
     if not line.closed:
         return Outcome.HANGS
-    if line.statuses:
+    if line.statuses or line.released:
         return Outcome.ANSWERED
     return Outcome.DROPPED if closed_before_us else Outcome.ENDED_WITH_US
 

@@ -1,5 +1,6 @@
 """A run of hostile conversations against a whole node, and the judgement of it."""
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from tests.peers import storescu
 
 #: Conversations after which memory and descriptors are compared: caches fill at first.
 _STRETCH = 1000
+#: Seconds that associations may take to end when their peers have gone.
+_REST = 60.0
 #: The most by which they may grow over a stretch.
 _GROWTH = 0.01
 
@@ -63,6 +66,7 @@ def fuzz(
     node.routes.write_text("")
     report = Report()
     with node.running():
+        fresh = Footprint.of(node.pid)
         for index in range(first, first + number):
             mutation, conversation = mutated(Random(f"{seed}/{index}"))
             try:
@@ -76,13 +80,21 @@ def fuzz(
             if outcome in (Outcome.HANGS, Outcome.DROPPED):
                 report.faults.append(f"conversation {index} ({mutation}): {outcome}")
             if (index + 1 - first) % _STRETCH == 0:
-                report.footprints.append(Footprint.of(node.pid))
+                report.footprints.append(_at_rest(node.pid, fresh.threads))
                 say(f"{index + 1}: {report.footprints[-1]}")
         report.faults += _goes_on(node, folder)
         report.faults += _unreadable(node, report.acknowledged)
     report.faults += _growth(report.footprints)
     _tell(report, seed, say)
     return report
+
+
+def _at_rest(pid: int, threads: int) -> Footprint:
+    """The footprint when the associations of the last conversations have ended, and with them their threads."""
+    end = time.monotonic() + _REST
+    while (footprint := Footprint.of(pid)).threads > threads and time.monotonic() < end:
+        time.sleep(0.5)
+    return footprint
 
 
 def _goes_on(node: NodeProcess, folder: Path) -> list[str]:
