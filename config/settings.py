@@ -7,10 +7,11 @@ the folder of the settings file, or to the working directory when there is none.
 import ipaddress
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from config.errors import ConfigError
@@ -20,6 +21,7 @@ from config.toml_lines import KeyPath
 
 ENVIRONMENT_PREFIX = "FULLFIELD__"
 _SQLITE_FILE = "sqlite:///"
+_SHORTEST_TOKEN = 16
 
 
 def _address(value: str) -> str:
@@ -28,6 +30,29 @@ def _address(value: str) -> str:
     except ValueError as error:
         raise ValueError(f"must be an IP address or a network such as '10.1.2.0/24', not {value!r}") from error
     return value
+
+
+def _token(value: SecretStr) -> SecretStr:
+    token = value.get_secret_value()
+    if len(token) < _SHORTEST_TOKEN or not token.isascii() or any(not c.isprintable() or c in " ," for c in token):
+        raise ValueError(f"must be at least {_SHORTEST_TOKEN} printable ASCII characters without blanks and commas")
+    return value
+
+
+def _origin(value: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s*]+", value):
+        raise ValueError(f"must be an origin such as 'https://viewer.example.org', not {value!r}")
+    return value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether who listens on this address is reached from its own machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _database_url(value: str) -> str:
@@ -86,6 +111,49 @@ class ListenerSettings(Section):
         le=1048576,
         description="Largest protocol data unit offered to peers, in bytes.",
     )
+
+
+class AllowedWebClient(Section):
+    """A client that may use DICOMweb."""
+
+    ae_title: AETitle = Field(
+        description="Its name in the audit trail and for routes, as if it were a calling AE title; with HTTP Basic "
+        "authentication the user name."
+    )
+    token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
+        default=None,
+        description="What it has to show: a bearer token, or the password of HTTP Basic authentication; unset: nothing, "
+        "which only a node allows that is reached from its own machine alone.",
+    )
+    addresses: tuple[Annotated[str, AfterValidator(_address)], ...] = Field(
+        default=(),
+        description="IP addresses or networks (`10.1.2.0/24`) it may call from; empty: any.",
+    )
+
+
+class WebSettings(Section):
+    """DICOMweb (STOW-RS, QIDO-RS, WADO-RS) at `http://HOST:PORT/dicom-web`."""
+
+    host: Host = Field(default="127.0.0.1", description="Address to listen on; `0.0.0.0` for every network interface.")
+    port: Port | None = Field(default=None, description="TCP port to listen on; unset: there is no DICOMweb.")
+    allow: tuple[AllowedWebClient, ...] = Field(
+        default=(),
+        description="Clients that may call, one `[[web.allow]]` each; empty: whoever is on this machine.",
+    )
+    origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
+        default=(),
+        description="Web pages of other servers that may call from a browser (CORS), as `https://viewer.example.org`.",
+    )
+
+    @model_validator(mode="after")
+    def _knows_who_calls(self) -> "WebSettings":
+        open_to_others = self.port is not None and not is_loopback(self.host)
+        if open_to_others and not (self.allow and all(client.token for client in self.allow)):
+            raise ValueError(
+                f"listens on {self.host}, which other machines reach: it must have at least one [[web.allow]], "
+                "each with a token"
+            )
+        return self
 
 
 class StorageSettings(Section):
@@ -176,6 +244,7 @@ class Settings(BaseSettings):
     )
 
     listener: ListenerSettings = Field(default=ListenerSettings(), description=ListenerSettings.__doc__)
+    web: WebSettings = Field(default=WebSettings(), description=WebSettings.__doc__)
     storage: StorageSettings = Field(default=StorageSettings(), description=StorageSettings.__doc__)
     worker: WorkerSettings = Field(default=WorkerSettings(), description=WorkerSettings.__doc__)
     delivery: DeliverySettings = Field(default=DeliverySettings(), description=DeliverySettings.__doc__)

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 from pydicom.dataset import Dataset
@@ -29,6 +29,9 @@ from dicom_node.workflow.watchdog import Watchdog
 from storage.database import Database, current_time
 from storage.files import ObjectStore
 from storage.schema import ProcedureStep, StoredObject
+
+if TYPE_CHECKING:
+    from dicom_node.network.dicomweb.server import WebServer
 
 log = structlog.get_logger()
 
@@ -66,6 +69,7 @@ class Node:
             self._intake,
             further=[self._commitments.service, ProcedureSteps(self._database, self._procedure_step_ended).service],
         )
+        self._web = self._web_server() if settings.web.port is not None else None
         self._courier = Courier(
             self._database,
             self._store,
@@ -93,6 +97,8 @@ class Node:
         self._database.migrate()
         self._store.sweep(older_than_seconds=_LEFT_OVER_SECONDS)
         self._listener.start()
+        if self._web is not None:
+            self._web.start()
         self._tell(Action.NODE_STARTED, port=self._listener.port, **self._routes_in_brief())
         self._clock.start()
         self._cataloguer.start()
@@ -105,6 +111,8 @@ class Node:
         self._stopping.set()
         # The workers end while associations come to theirs.
         self._supervisor.dismiss()
+        if self._web is not None:
+            self._web.stop()
         self._listener.stop()
         self._supervisor.stop()
         self._courier.stop()
@@ -126,6 +134,16 @@ class Node:
             return
         log.info("routes loaded", **self._routes_in_brief())
         self._tell(Action.ROUTES_LOADED, **self._routes_in_brief())
+
+    def _web_server(self) -> "WebServer":
+        web = self.settings.web
+        assert web.port is not None
+        # Only a node with DICOMweb needs FastAPI and the like, which take a while to import.
+        from dicom_node.network.dicomweb.application import build_application
+        from dicom_node.network.dicomweb.server import WebServer
+
+        application = build_application(web, self.settings.listener.ae_title, self._intake, self._database, self._store)
+        return WebServer(application, web.host, web.port)
 
     def _object_kept(self, tx: Session, object: StoredObject, header: Dataset) -> None:
         object_kept(tx, object, header, table=self.routes.table, max_attempts=self.settings.worker.max_attempts)

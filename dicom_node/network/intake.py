@@ -105,7 +105,7 @@ class Intake:
             Action.OBJECT_REFUSED,
             request.peer,
             "refused",
-            sop_instance_uid=request.sop_instance_uid,
+            sop_instance_uid=request.sop_instance_uid or None,
             later=later,
             reason=reason,
             status=f"0x{status:04X}",

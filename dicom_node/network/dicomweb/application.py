@@ -1,0 +1,53 @@
+"""The DICOMweb services on one application (PS3.18 10)."""
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from config.errors import FullfieldError, StorageFull, StorageUnavailable
+from config.settings import WebSettings
+from dicom_node.network.dicomweb.admission import Admission
+from dicom_node.network.dicomweb.problem import Problem
+from dicom_node.network.dicomweb.store_requests import store_requests
+from dicom_node.network.incoming import Peer
+from dicom_node.network.intake import Intake
+from storage.database import Database
+from storage.files import ObjectStore
+
+#: Where the services lie on the port.
+ROOT = "/dicom-web"
+
+#: What a client is told to wait before it tries again, in seconds.
+_AGAIN = {"Retry-After": "60"}
+
+
+def build_application(
+    settings: WebSettings, called_ae: str, intake: Intake, database: Database, store: ObjectStore
+) -> FastAPI:
+    """The application; called_ae: the AE title that web clients count as having called."""
+    admission = Admission(settings, called_ae, intake)
+
+    def admit(request: Request) -> Peer:
+        return admission.admit(request)
+
+    application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    application.include_router(store_requests(intake, database, admit), prefix=ROOT)
+    application.add_exception_handler(FullfieldError, _refusal)
+    if settings.origins:
+        application.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Accept", "Authorization", "Content-Type"],
+        )
+    return application
+
+
+def _refusal(_request: Request, error: Exception) -> Response:
+    """An error as an answer: a status, and one sentence."""
+    if isinstance(error, Problem):
+        return PlainTextResponse(f"{error}\n", error.status, error.headers)
+    if isinstance(error, StorageFull | StorageUnavailable):
+        return PlainTextResponse("The node cannot do it now; try again later.\n", 503, _AGAIN)
+    return PlainTextResponse(f"{error}\n", 500)
