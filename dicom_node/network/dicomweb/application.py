@@ -9,6 +9,7 @@ from config.errors import FullfieldError, StorageFull, StorageUnavailable
 from config.settings import WebSettings
 from dicom_node.network.dicomweb.admission import Admission
 from dicom_node.network.dicomweb.problem import Problem
+from dicom_node.network.dicomweb.search_requests import search_requests
 from dicom_node.network.dicomweb.store_requests import store_requests
 from dicom_node.network.incoming import Peer
 from dicom_node.network.intake import Intake
@@ -33,6 +34,7 @@ def build_application(
 
     application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     application.include_router(store_requests(intake, database, admit), prefix=ROOT)
+    application.include_router(search_requests(database, admit), prefix=ROOT)
     application.add_exception_handler(FullfieldError, _refusal)
     if settings.origins:
         application.add_middleware(
