@@ -122,8 +122,8 @@ class AllowedWebClient(Section):
     )
     token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
         default=None,
-        description="What it has to show: a bearer token, or the password of HTTP Basic authentication; unset: nothing, "
-        "which only a node allows that is reached from its own machine alone.",
+        description="What it has to show: a bearer token, or the password of HTTP Basic authentication; unset: "
+        "nothing, which only a node allows that is reached from its own machine alone.",
     )
     addresses: tuple[Annotated[str, AfterValidator(_address)], ...] = Field(
         default=(),

@@ -142,7 +142,7 @@ class Node:
         from dicom_node.network.dicomweb.application import build_application
         from dicom_node.network.dicomweb.server import WebServer
 
-        application = build_application(web, self.settings.listener.ae_title, self._intake, self._database, self._store)
+        application = build_application(web, self.settings.listener.ae_title, self._intake, self._database)
         return WebServer(application, web.host, web.port)
 
     def _object_kept(self, tx: Session, object: StoredObject, header: Dataset) -> None:

@@ -31,7 +31,7 @@ class Web:
     def __init__(self, node: Node, **settings: Any) -> None:
         self.node = node
         chosen = WebSettings(port=free_port(), **settings)
-        application = build_application(chosen, "FULLFIELD", node.intake, node.database, node.store)
+        application = build_application(chosen, "FULLFIELD", node.intake, node.database)
         self.server = WebServer(application, chosen.host, chosen.port)
         self.url = f"http://127.0.0.1:{self.server.port}/dicom-web"
 

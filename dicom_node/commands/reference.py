@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from config.routes import RouteTable
@@ -160,7 +160,8 @@ def _kind(annotation: Any) -> str:
         if "number" in kinds:
             kinds.pop("whole number", None)
         return " or ".join(kinds)
-    return {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}[annotation]
+    plain = {str: "text", SecretStr: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
+    return plain[annotation]
 
 
 def _default(field: FieldInfo) -> str:

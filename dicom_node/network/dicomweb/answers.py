@@ -39,7 +39,8 @@ def native_model(attributes: Mapping[str, Any]) -> bytes:
     """A data set of the JSON model as XML (PS3.19 A.1)."""
     root = ElementTree.Element("NativeDicomModel", {"xml:space": "preserve"})
     _put_attributes(root, attributes)
-    return b'<?xml version="1.0" encoding="UTF-8"?>' + ElementTree.tostring(root, encoding="utf-8")
+    written: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return written
 
 
 def _put_attributes(parent: ElementTree.Element, attributes: Mapping[str, Any]) -> None:

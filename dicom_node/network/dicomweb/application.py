@@ -14,7 +14,6 @@ from dicom_node.network.dicomweb.store_requests import store_requests
 from dicom_node.network.incoming import Peer
 from dicom_node.network.intake import Intake
 from storage.database import Database
-from storage.files import ObjectStore
 
 #: Where the services lie on the port.
 ROOT = "/dicom-web"
@@ -23,9 +22,7 @@ ROOT = "/dicom-web"
 _AGAIN = {"Retry-After": "60"}
 
 
-def build_application(
-    settings: WebSettings, called_ae: str, intake: Intake, database: Database, store: ObjectStore
-) -> FastAPI:
+def build_application(settings: WebSettings, called_ae: str, intake: Intake, database: Database) -> FastAPI:
     """The application; called_ae: the AE title that web clients count as having called."""
     admission = Admission(settings, called_ae, intake)
 

@@ -109,8 +109,8 @@ def _request(meta: FileMetaDataset, request: StoreRequest) -> StoreRequest:
 
 def _header(request: StoreRequest) -> bytes:
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = request.sop_class_uid
-    meta.MediaStorageSOPInstanceUID = request.sop_instance_uid
+    meta.MediaStorageSOPClassUID = UID(request.sop_class_uid)
+    meta.MediaStorageSOPInstanceUID = UID(request.sop_instance_uid)
     meta.TransferSyntaxUID = UID(request.transfer_syntax_uid)
     meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     try:

@@ -102,7 +102,7 @@ def find(database: Database, question: Question, base: str) -> Found:
         answer.SpecificCharacterSet = "ISO_IR 192"
         answer.InstanceAvailability = "ONLINE"
         answer.RetrieveURL = _place(base, answer)
-    told = [answer.to_json_dict(None, 0) for answer in answers]
+    told = [answer.to_json_dict() for answer in answers]
     remaining = max(0, len(numbers) - question.offset - len(page))
     return Found(data_sets=told, matches=len(numbers), remaining=remaining)
 

@@ -85,7 +85,9 @@ def store_response(outcomes: Sequence[Outcome], *, broken: bool) -> Dataset:
 
     broken: the message ended or went wrong before its end, so that there may have been more.
     """
-    stored, failed, others = [], [], []
+    stored: list[Dataset] = []
+    failed: list[Dataset] = []
+    others: list[Dataset] = []
     for outcome in outcomes:
         item = Dataset()
         if outcome.status != Status.SUCCESS:
