@@ -1,1 +1,1 @@
-"""DICOMweb (PS3.18): STOW-RS, QIDO-RS and WADO-RS over HTTP, in front of the same intake, catalogue and store."""
+"""DICOMweb (PS3.18): STOW-RS and QIDO-RS over HTTP, in front of the same intake, catalogue and store."""
