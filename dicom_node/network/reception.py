@@ -17,8 +17,9 @@ _LARGEST_VALUE = 1 << 20
 #: Of a deflated data set so much is inflated to find its header; what lies behind is not looked at.
 _LARGEST_HEADER = 64 << 20
 
-#: PS3.5 9.1, but for leading zeros in a component: they are wrong, and devices send them.
-_UID = re.compile(r"(?=.{1,64}$)[0-9]+(?:\.[0-9]+)*")
+#: PS3.5 9.1, but for leading zeros in a component and for the length: they are wrong, and devices send them. A worker
+#: declines what its results cannot name.
+_UID = re.compile(r"(?=.{1,255}$)[0-9]+(?:\.[0-9]+)*")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from datetime import datetime
 from math import isfinite
 
 from pydicom.charset import python_encoding
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -46,6 +46,8 @@ _AGE = re.compile(r"\d{3}[DWMY]")
 
 def mended(element: DataElement) -> DataElement | None:
     """A copy that is valid by its value representation, or None where there is no telling what was meant."""
+    if not _is_of_its_kind(element):
+        return None
     if element.VR == "SQ":
         copy = deepcopy(element)
         for item in copy.value:
@@ -59,6 +61,8 @@ def mended(element: DataElement) -> DataElement | None:
         return copy
     if _fault(element) is None:
         return deepcopy(element)
+    if element.keyword == "SpecificCharacterSet":
+        return None
     values = [_mended_value(element.VR, value) for value in _values(element)]
     if None in values:
         return None
@@ -140,6 +144,8 @@ def _deep_fault(element: DataElement) -> str | None:
 
 def _fault(element: DataElement) -> str | None:
     """Why an element is not of its value representation (PS3.5 6.2); None for one that is, or that is text."""
+    if not _is_of_its_kind(element):
+        return "is not of its value representation (PS3.6 6)"
     if element.keyword == "SpecificCharacterSet":
         known = all(not value or str(value) in python_encoding for value in _values(element))
         return None if known else "names no character set that there is (PS3.3 C.12.1.1.2)"
@@ -148,6 +154,14 @@ def _fault(element: DataElement) -> str | None:
         return None
     fits, said = rule
     return None if all(fits(str(value)) for value in _values(element) if value not in (None, "")) else said
+
+
+def _is_of_its_kind(element: DataElement) -> bool:
+    """Whether text is text, numbers are numbers, and sequences sequences, as the dictionary has it."""
+    if not dictionary_has_tag(element.tag):
+        return True
+    known = dictionary_VR(element.tag)
+    return element.VR in known or (element.VR in TEXT and known in TEXT)
 
 
 def _values(element: DataElement) -> list[object]:

@@ -226,8 +226,9 @@ def _in_little_endian(element: DataElement, source: Dataset) -> DataElement:
     if little is not False:
         return element
     for inner in _with_items(element):
-        if inner.VR in _WORDS and isinstance(inner.value, bytes):
-            inner.value = np.frombuffer(inner.value, f">u{_WORDS[inner.VR]}").byteswap().tobytes()
+        size = _WORDS.get(inner.VR)
+        if size is not None and isinstance(inner.value, bytes) and len(inner.value) % size == 0:
+            inner.value = np.frombuffer(inner.value, f">u{size}").byteswap().tobytes()
     return element
 
 

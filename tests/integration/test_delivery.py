@@ -86,6 +86,31 @@ def test_a_silent_destination_holds_up_no_other(database, store, tmp_path):
             assert job_of(database, first).state == JobState.DELIVERING
 
 
+@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007])
+def test_an_object_stored_with_a_warning_is_delivered_once_and_the_warning_is_told(database, store, status):
+    with answering(lambda: status) as (port, sent), delivering(database, store, pacs=port):
+        job = reconstructed(database, store, ["pacs"])
+        wait_for(database, job, JobState.DELIVERED)
+    assert len(sent) == 1
+    (told,) = [row for row in story(database, job) if row.action == Action.DELIVERED]
+    assert told.details["status"] == f"0x{status:04X}"
+
+
+@pytest.mark.parametrize("option", [["--abort-during"], ["--abort-after"], ["--sleep-during", "600"]])
+def test_a_destination_that_aborts_or_never_answers_is_asked_again_and_gets_the_object_in_the_end(
+    database, store, tmp_path, option
+):
+    impatient = QUICK.model_copy(update={"timeout_seconds": 1})
+    port = free_port()
+    job = reconstructed(database, store, ["pacs"])
+    with delivering(database, store, impatient, pacs=port):
+        with storescp(tmp_path / "bad", *option, port=port):
+            wait_until(lambda: Action.DELIVERY_POSTPONED in steps(database, job), what="a postponed delivery")
+        with storescp(tmp_path / "good", port=port) as pacs:
+            wait_for(database, job, JobState.DELIVERED)
+            assert len(pacs.files()) == 1
+
+
 def test_a_refused_object_fails_the_job_after_the_others_have_been_delivered(database, store):
     statuses = iter([0x0000, 0x0124, 0x0000])
     with answering(lambda: next(statuses)) as (port, received):

@@ -1,0 +1,322 @@
+"""Objects that lie, lack or contradict: each over the network, kept as received, and then to its stated end.
+
+A row of the table is an object and its end: a status with which it is refused, a sentence with which its job is
+declined, or the faults that the audit row of its result tells. All are sent to one listener, and one worker takes them.
+"""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from config.routes import Destination, Route, RouteTable
+from config.settings import WorkerSettings
+from dicom_node.workflow.series import association_ended, object_kept
+from dicom_node.workflow.worker import Worker
+from storage.audit_trail import trail
+from storage.objects import objects_of_job
+from storage.queue import get_job
+from storage.schema import Job, ObjectKind, StoredObject
+from storage.transitions import JobState
+from tests.dciodvfy import errors_in
+from tests.factory import malformed, xa
+from tests.listening import Node
+from tests.peers import encoded, store_raw
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+ROUTES = RouteTable(
+    routes=(Route(name="all", destinations=("pacs",), complete="association"),),
+    destinations=(Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104),),
+)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """With this status."""
+
+    status: int
+
+
+@dataclass(frozen=True)
+class Declined:
+    """With a sentence that holds this."""
+
+    said: str
+
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """With these faults told."""
+
+    faults: list[str] = field(default_factory=list)
+
+
+End = Refused | Declined | Reconstructed
+
+
+def lying(**attributes: object) -> Dataset:
+    return xa(frames=2, **attributes)
+
+
+def with_value(keyword: str, vr: str, value: str | bytes, **attributes: object) -> Dataset:
+    content = value.encode() if isinstance(value, str) else value
+    padded = content + (b"\0" if vr == "UI" else b" ") * (len(content) % 2)
+    return malformed(lying(**attributes), keyword, vr, padded)
+
+
+def left_out(keyword: str, fault: str) -> Reconstructed:
+    return Reconstructed([f"{keyword} {fault}: left out of the result."])
+
+
+def undecodable(keyword: str) -> Reconstructed:
+    said = "holds bytes that its character set does not (PS3.5 6.1): the result repeats what it can."
+    return Reconstructed([f"{keyword} {said}"])
+
+
+ENDS_WITHIN = "by Rows, Columns, BitsAllocated and NumberOfFrames (PS3.5 8.1.1)"
+NO_UID = "is not a valid UID (PS3.5 9.1)"
+LONG_UID = "1.2." + "3" * 70
+
+HOSTILE: dict[str, tuple[Dataset, End]] = {
+    # What lies about the pixel data
+    "more Rows than there are": (lying(Rows=4096), Declined(f"within frame 1 of 2, {ENDS_WITHIN}")),
+    "fewer Rows than there are": (lying(Rows=32), Declined("hold 4 frames by Rows, Columns and BitsAllocated")),
+    "more Columns than there are": (lying(Columns=65), Declined(f"within frame 2 of 2, {ENDS_WITHIN}")),
+    "65535 x 65535": (lying(Rows=65535, Columns=65535), Declined(f"within frame 1 of 2, {ENDS_WITHIN}")),
+    "no Rows": (lying(Rows=0), Declined("A picture of 64 x 0 pixels is not supported")),
+    "more frames than there are": (lying(NumberOfFrames=3), Declined(f"within frame 3 of 3, {ENDS_WITHIN}")),
+    "fewer frames than there are": (lying(NumberOfFrames=1), Declined("but NumberOfFrames is 1 (PS3.3 C.7.6.6)")),
+    "2147483647 frames": (lying(NumberOfFrames=2147483647), Declined(f"within frame 3 of 2147483647, {ENDS_WITHIN}")),
+    "minus one frame": (lying(NumberOfFrames=-1), Declined("NumberOfFrames is -1 (PS3.3 C.7.6.6)")),
+    "frames that are no number": (
+        with_value("NumberOfFrames", "IS", "many"),
+        Declined("NumberOfFrames is missing or not a whole number (PS3.3 C.7.6.6)"),
+    ),
+    "8 bits for 16": (
+        lying(BitsAllocated=8, BitsStored=8, HighBit=7),
+        Declined("hold 4 frames by Rows, Columns and BitsAllocated"),
+    ),
+    "16 bits for 8": (
+        lying(bits_stored=8, BitsAllocated=16),
+        Declined(f"within frame 2 of 2, {ENDS_WITHIN}"),
+    ),
+    "32 bits": (lying(BitsAllocated=32), Declined("BitsAllocated 32, HighBit 11 (PS3.5 8.1.1)")),
+    "more bits stored than allocated": (
+        lying(BitsStored=20, HighBit=19),
+        Declined("BitsStored is 20, BitsAllocated 16"),
+    ),
+    "a high bit elsewhere": (lying(HighBit=15), Declined("HighBit 15 (PS3.5 8.1.1)")),
+    "a pixel representation of 7": (lying(PixelRepresentation=7), Declined("PixelRepresentation is neither 0 nor 1")),
+    "three samples": (lying(SamplesPerPixel=3), Declined("The image is in color")),
+    "half of the pixel data": (
+        lying(PixelData=lying().PixelData[:8192]),
+        Declined(f"within frame 2 of 2, {ENDS_WITHIN}"),
+    ),
+    "empty pixel data": (lying(PixelData=b""), Declined("no PixelData (PS3.3 C.7.6.3)")),
+    # What is missing
+    **{
+        f"no {keyword}": (
+            lying(missing=[keyword]),
+            Declined(f"{keyword} is missing or not a whole number (PS3.3 C.7.6.3)"),
+        )
+        for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel")
+    },
+    "no PhotometricInterpretation": (
+        lying(missing=["PhotometricInterpretation"]),
+        Declined("PhotometricInterpretation is missing (PS3.3 C.7.6.3.1.2)"),
+    ),
+    "no HighBit": (lying(missing=["HighBit"]), Reconstructed()),
+    "no NumberOfFrames": (
+        xa(frames=1, missing=["NumberOfFrames"]),
+        Reconstructed(),
+    ),
+    "no Modality": (lying(missing=["Modality"]), Reconstructed(["Modality is missing (PS3.3 C.7.3.1)."])),
+    "no ImageType": (lying(missing=["ImageType"]), Reconstructed(["ImageType is missing (PS3.3 C.7.6.1)."])),
+    "no PixelIntensityRelationship": (
+        lying(missing=["PixelIntensityRelationship"]),
+        Reconstructed(["PixelIntensityRelationship is missing (PS3.3 C.8.7.1)."]),
+    ),
+    "no patient": (lying(missing=["PatientName", "PatientID", "PatientBirthDate", "PatientSex"]), Reconstructed()),
+    "no study": (lying(missing=["StudyInstanceUID"]), Refused(0xC000)),
+    "no series": (lying(missing=["SeriesInstanceUID"]), Refused(0xC000)),
+    "no instance": (lying(missing=["SOPInstanceUID"]), Refused(0xC000)),
+    # What contradicts itself
+    "another SOP class than the request's": (lying(SOPClassUID=SecondaryCaptureImageStorage), Refused(0xA900)),
+    "another instance than the request's": (lying(SOPInstanceUID="1.2.3"), Refused(0xA900)),
+    "several frames in a class of one": (lying(sop_class=SecondaryCaptureImageStorage), Reconstructed()),
+    # Character sets
+    "a character set that there is not": (
+        with_value("SpecificCharacterSet", "CS", "KLINGON"),
+        left_out("SpecificCharacterSet", "names no character set that there is (PS3.3 C.12.1.1.2)"),
+    ),
+    "Latin-1 bytes in UTF-8": (
+        with_value("StudyDescription", "LO", b"M\xfcller", charset="ISO_IR 192"),
+        undecodable("StudyDescription"),
+    ),
+    "a name that does not decode": (
+        with_value("PatientName", "PN", b"\xff\xfe\x80", charset="ISO_IR 192"),
+        undecodable("PatientName"),
+    ),
+    "Latin-1 bytes in no character set": (
+        with_value("PatientName", "PN", b"M\xfcller", charset=None),
+        undecodable("PatientName"),
+    ),
+    "an escape sequence that breaks off": (
+        with_value("PatientName", "PN", b"Yamada\x1b$", charset=["", "ISO 2022 IR 87"]),
+        Reconstructed(),
+    ),
+    # UIDs
+    "a study UID longer than 64": (
+        with_value("StudyInstanceUID", "UI", LONG_UID),
+        Declined("StudyInstanceUID is not one UID (PS3.5 9.1)"),
+    ),
+    "a series UID longer than 64": (
+        with_value("SeriesInstanceUID", "UI", LONG_UID),
+        Declined("SeriesInstanceUID is not one UID (PS3.5 9.1)"),
+    ),
+    "a study UID that is none": (with_value("StudyInstanceUID", "UI", "none"), Refused(0xC000)),
+    "a series UID with leading zeros": (
+        with_value("SeriesInstanceUID", "UI", "1.2.03.4"),
+        Reconstructed([f"SeriesInstanceUID {NO_UID}: repeated as it is."]),
+    ),
+    "a frame of reference with leading zeros": (
+        with_value("FrameOfReferenceUID", "UI", "1.2.03"),
+        left_out("FrameOfReferenceUID", NO_UID),
+    ),
+    "a frame of reference longer than 64": (
+        with_value("FrameOfReferenceUID", "UI", LONG_UID),
+        left_out("FrameOfReferenceUID", NO_UID),
+    ),
+    # Dates, times and numbers
+    **{
+        f"{keyword} {value}": (with_value(keyword, vr, value), left_out(keyword, f"is not a {said} (PS3.5 6.2)"))
+        for keyword, vr, value, said in [
+            ("StudyDate", "DA", "20260231", "date"),
+            ("PatientBirthDate", "DA", "1 May 60", "date"),
+            ("AcquisitionDate", "DA", "99999999", "date"),
+            ("StudyTime", "TM", "256199", "time"),
+            ("AcquisitionDateTime", "DT", "yesterday", "date and time"),
+            ("PatientSex", "CS", "f?", "code string"),
+            ("DistanceSourceToDetector", "DS", "far", "decimal string"),
+        ]
+    },
+    "a decimal string too long": (
+        with_value("DistanceSourceToDetector", "DS", "1000.000000000000001"),
+        Reconstructed(["DistanceSourceToDetector is not a decimal string (PS3.5 6.2): mended in the result."]),
+    ),
+    "a code in small letters": (
+        with_value("BodyPartExamined", "CS", "chest"),
+        Reconstructed(["BodyPartExamined is not a code string (PS3.5 6.2): mended in the result."]),
+    ),
+    "an instance number that is none": (
+        with_value("InstanceNumber", "IS", "first"),
+        left_out("InstanceNumber", "is not an integer string (PS3.5 6.2)"),
+    ),
+    # Structure
+    "a sequence that is none": (
+        with_value("RequestAttributesSequence", "LO", "none"),
+        left_out("RequestAttributesSequence", "is not of its value representation (PS3.6 6)"),
+    ),
+}
+
+
+class Ward(Node):
+    """A listener whose objects take a route, as in a node."""
+
+    def _on_kept(self, tx, stored, header) -> None:
+        object_kept(tx, stored, header, table=ROUTES, max_attempts=1)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a row of the table."""
+
+    status: int | None
+    stored: StoredObject | None
+    job: Job | None
+    results: list[Dataset]
+    faults: list[str]
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory, reconstructor) -> Iterator[dict[str, Ended]]:
+    """All of the table, sent and worked off."""
+    node = Ward(tmp_path_factory.mktemp("node"))
+    node.listener.start()
+    statuses = {name: _sent(node, dataset) for name, (dataset, _) in HOSTILE.items()}
+    node.listener.stop(2)
+    with node.database.transaction() as tx:
+        series = [stored.series_instance_uid for stored in node.objects()]
+        association_ended(tx, series, table=ROUTES, max_attempts=1)
+    worker = Worker(node.database, node.store, WorkerSettings(), name="one", load=lambda _: reconstructor)
+    worker.run(threading.Event(), once=True)
+    yield {name: _end(node, statuses[name], dataset) for name, (dataset, _) in HOSTILE.items()}
+    node.database.close()
+
+
+def _sent(node: Node, dataset: Dataset) -> int | None:
+    return store_raw(
+        node.port,
+        encoded(dataset),
+        sop_instance_uid=_request_uid(dataset),
+        sop_class_uid=dataset.file_meta.MediaStorageSOPClassUID,
+        context=dataset.file_meta.MediaStorageSOPClassUID,
+    )
+
+
+def _request_uid(dataset: Dataset) -> str:
+    """What the request says, whatever the data set does."""
+    return str(dataset.file_meta.MediaStorageSOPInstanceUID)
+
+
+def _end(node: Node, status: int | None, dataset: Dataset) -> Ended:
+    found = [stored for stored in node.objects() if stored.sop_instance_uid == _request_uid(dataset)]
+    if not found:
+        return Ended(status, None, None, [], [])
+    (stored,) = found
+    assert node.store.path(stored.digest).read_bytes().endswith(encoded(dataset))
+    with node.database.reading() as tx:
+        job = get_job(tx, stored.job_id)
+        made = objects_of_job(tx, job.id, ObjectKind.RESULT)
+        rows = [row for row in trail(tx, job=job.id) if row.action == "reconstructed"]
+    results = [dcmread(node.store.path(result.digest)) for result in made]
+    return Ended(status, stored, job, results, rows[0].details.get("source_faults", []) if rows else [])
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_it_is_kept_as_received_and_comes_to_its_stated_end(name: str, ended: dict[str, Ended]) -> None:
+    _, end = HOSTILE[name]
+    found = ended[name]
+    if isinstance(end, Refused):
+        assert (found.status, found.stored) == (end.status, None)
+        return
+    assert found.status == 0
+    assert found.stored is not None and found.job is not None
+    if isinstance(end, Declined):
+        assert found.job.state == JobState.DECLINED
+        assert end.said in str(found.job.reason)
+        assert found.results == []
+        return
+    assert (found.job.state, found.job.reason) == (JobState.RECONSTRUCTED, None)
+    assert found.faults == end.faults
+
+
+@pytest.mark.parametrize("name", [name for name, (_, end) in HOSTILE.items() if isinstance(end, Reconstructed)])
+def test_its_results_are_valid_all_the_same(name: str, ended: dict[str, Ended], tmp_path: Path) -> None:
+    results = ended[name].results
+    assert results
+    for number, result in enumerate(results):
+        path = tmp_path / f"{number}.dcm"
+        result.save_as(path)
+        assert [line for line in errors_in(path) if not _names_the_source(line)] == []
+
+
+def _names_the_source(error: str) -> bool:
+    """Whether it is about a UID of the source that has leading zeros: a result cannot name it by another."""
+    return "1.2.03.4" in error or error.startswith("Error - Dicom dataset contains invalid data values")
