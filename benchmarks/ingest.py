@@ -15,14 +15,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
 
 import numpy as np
 from pydicom.uid import generate_uid
 
 from benchmarks._cine import write_cine
 from benchmarks._place import folder_on_disk
-from dicom_node.network.sender import send
+from dicom_node.network.sender import Address, send
 from tests.factory import write, xa
 from tests.nodes import NodeProcess
 from tests.peers import Peer, orthanc, storescp
@@ -63,7 +62,7 @@ def _measure_in(kinds: dict[str, list[Path]], peers: dict[str, tuple[str, int]])
 
 
 def _measure_out(kinds: dict[str, list[Path]], scp: Peer) -> None:
-    destination = SimpleNamespace(ae_title=scp.ae_title, host=scp.host, port=scp.port)
+    destination = Address(scp.ae_title, scp.host, scp.port)
 
     def ours(paths: Sequence[Path]) -> None:
         if any(sent.status != 0 for sent in send(destination, "FULLFIELD", list(paths), 60)):

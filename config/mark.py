@@ -14,6 +14,11 @@ class Mark(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    burned_in: bool = Field(
+        default=True,
+        description="Draw the mark into the picture. `false`: the presentation state draws it, where a viewer applies "
+        "it, and the header says so; a destination that refuses the presentation state fails the job.",
+    )
     border: Border = Field(default="solid", description="Line along the edge of the aperture: `solid` or `dashed`.")
     label: str = Field(
         default="GENERATED - NOT MEASURED",

@@ -24,7 +24,7 @@ from pydicom.datadict import dictionary_VR, keyword_dict
 from config.mark import Mark
 from config.mistakes import config_error, did_you_mean, place_in, read_toml
 from config.network import AETitle, Host, Port
-from config.objects import ObjectProfile
+from config.objects import Beside, ObjectProfile
 from config.toml_lines import KeyPath
 
 Complete = Literal["multiframe", "association", "quiet"]
@@ -130,6 +130,19 @@ class Destination(_Table):
     calling_ae: AETitle | Literal[""] = Field(
         default="", description="AE title by which to call it; empty: this node's own, `listener.ae_title`."
     )
+    commitment: bool = Field(
+        default=False,
+        description="Whether it is asked for storage commitment when it has acknowledged all of a job: whether it "
+        "keeps what it has acknowledged. It must know this node's address and port, to report there.",
+    )
+    tls: bool = Field(
+        default=False, description="Call it over TLS, which `[tls]` in the settings sets up; nothing goes there else."
+    )
+    certificate: str = Field(
+        default="",
+        description="With `tls`: name that its certificate must bear, as common name or alternative name; empty: "
+        "`host`.",
+    )
     objects: ObjectProfile = Field(
         default="multiframe_sc",
         description="Of which class the pictures are. `multiframe_sc`: one Multi-frame Grayscale Byte or Word "
@@ -172,8 +185,37 @@ class Route(_Table):
         description="Send a Segmentation object of the generated pixels after the picture. A destination that refuses "
         "it gets the picture alone.",
     )
+    uncertainty: bool = Field(
+        default=False,
+        description="Send a FRACTIONAL Segmentation object of how sure the model is of each generated pixel, likewise.",
+    )
+    presentation_state: bool = Field(
+        default=True,
+        description="Send Grayscale Softcopy Presentation States, likewise: one marks the generated pixels, one hides "
+        "them. Needed where the mark is not burned in.",
+    )
+    report: bool = Field(
+        default=True,
+        description="Send a Structured Report of what was generated, by which model and how surely, likewise.",
+    )
     destinations: tuple[str, ...] = Field(min_length=1, description="Names of the destinations of the results.")
     priority: int = Field(default=50, ge=0, le=100, description="Jobs of higher priority are worked on first.")
+
+    @property
+    def beside(self) -> Beside:
+        """Which objects go beside the picture."""
+        return Beside(
+            segmentation=self.segmentation,
+            presentation_state=self.presentation_state,
+            report=self.report,
+            uncertainty=self.uncertainty,
+        )
+
+    @model_validator(mode="after")
+    def _is_marked(self) -> "Route":
+        if not self.mark.burned_in and not self.presentation_state:
+            raise ValueError("must mark generated pixels: with mark.burned_in = false, presentation_state is needed")
+        return self
 
 
 class QueuedRoute(Route):

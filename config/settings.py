@@ -9,7 +9,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
@@ -81,6 +81,12 @@ class AllowedPeer(Section):
         description="TCP port on which it takes reports on storage commitment, at the address that it asked from; "
         "unset: it gets them over associations that it opens itself.",
     )
+    certificate: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Name that its certificate must bear, as common name or alternative name. It may then call over "
+        "TLS only, and gets its reports over TLS. Unset: it may call over either.",
+    )
 
 
 class ListenerSettings(Section):
@@ -94,7 +100,14 @@ class ListenerSettings(Section):
         default="127.0.0.1",
         description="Address to listen on; `0.0.0.0` for every network interface.",
     )
-    port: Port = Field(default=11112, description="TCP port to listen on.")
+    port: int = Field(
+        default=11112, ge=0, le=65535, description="TCP port to listen on; 0: none, where only TLS is to be spoken."
+    )
+    tls_port: Port | None = Field(
+        default=None,
+        description="TCP port to listen on for associations over TLS, which `[tls]` sets up; the standard's own is "
+        "2762. Unset: none.",
+    )
     allow: tuple[AllowedPeer, ...] = Field(
         default=(),
         description="Systems that may call, one `[[listener.allow]]` each; empty: any calling AE title.",
@@ -111,6 +124,38 @@ class ListenerSettings(Section):
         le=1048576,
         description="Largest protocol data unit offered to peers, in bytes.",
     )
+
+    @model_validator(mode="after")
+    def _can_be_called(self) -> Self:
+        if self.port == 0 and self.tls_port is None:
+            raise ValueError("has nothing to listen on: `port` is 0 and `tls_port` is not set")
+        return self
+
+
+class TLSSettings(Section):
+    """TLS for associations, those that peers open and those that this node opens (PS3.15 B.12).
+
+    Both sides show a certificate, always. The node reads the files again on SIGHUP.
+    """
+
+    certificate: Path | None = Field(
+        default=None,
+        description="PEM file of this node's certificate, followed by those that lead to its authority. Unset: no TLS.",
+    )
+    key: Path | None = Field(
+        default=None,
+        description="PEM file of its private key, not encrypted; unset: it stands in the certificate's file.",
+    )
+    authorities: Path | None = Field(
+        default=None,
+        description="PEM file of the certificates that peers' are trusted by: of authorities, or of single peers.",
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.certificate is None) != (self.authorities is None):
+            raise ValueError("needs both `certificate` and `authorities`, for both sides show a certificate")
+        return self
 
 
 class AllowedWebClient(Section):
@@ -219,6 +264,18 @@ class DeliverySettings(Section):
         default=30, gt=0, description="How long to wait for a destination to connect or to answer."
     )
     poll_seconds: float = Field(default=0.5, gt=0, le=60, description="How often to look for results to send.")
+    commitment_wait_hours: float = Field(
+        default=6,
+        gt=0,
+        description="How long to wait for the report of a destination that was asked for storage commitment, before it "
+        "is asked again.",
+    )
+    commitment_give_up_hours: float = Field(
+        default=72,
+        gt=0,
+        description="Time after which a destination is asked for storage commitment no more; "
+        "the job stays `delivered`.",
+    )
 
 
 class LogSettings(Section):
@@ -244,12 +301,21 @@ class Settings(BaseSettings):
     )
 
     listener: ListenerSettings = Field(default=ListenerSettings(), description=ListenerSettings.__doc__)
+    tls: TLSSettings = Field(default=TLSSettings(), description=TLSSettings.__doc__)
     web: WebSettings = Field(default=WebSettings(), description=WebSettings.__doc__)
     storage: StorageSettings = Field(default=StorageSettings(), description=StorageSettings.__doc__)
     worker: WorkerSettings = Field(default=WorkerSettings(), description=WorkerSettings.__doc__)
     delivery: DeliverySettings = Field(default=DeliverySettings(), description=DeliverySettings.__doc__)
     logs: LogSettings = Field(default=LogSettings(), description=LogSettings.__doc__)
     routes: Path = Field(default=Path("routes.toml"), description="File of routes and destinations.")
+
+    @model_validator(mode="after")
+    def _agrees_within(self) -> Self:
+        listener = self.listener
+        named = any(allowed.certificate is not None for allowed in listener.allow)
+        if self.tls.certificate is None and (listener.tls_port is not None or named):
+            raise ValueError("asks for TLS in `[listener]`, but sets no `tls.certificate`")
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -287,7 +353,14 @@ def _with_paths_from(folder: Path, settings: Settings) -> Settings:
     moved: dict[str, Any] = {"root": folder / storage.root}
     if storage.database is not None and storage.database.startswith(_SQLITE_FILE):
         moved["database"] = _SQLITE_FILE + str(folder / storage.database.removeprefix(_SQLITE_FILE))
-    return settings.model_copy(update={"storage": storage.model_copy(update=moved), "routes": folder / settings.routes})
+    files = {name: folder / file for name, file in settings.tls if file is not None}
+    return settings.model_copy(
+        update={
+            "storage": storage.model_copy(update=moved),
+            "tls": settings.tls.model_copy(update=files),
+            "routes": folder / settings.routes,
+        }
+    )
 
 
 def _refuse_unknown_variables() -> None:

@@ -14,14 +14,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
 from config.errors import ConfigError, FullfieldError, PeerRefused, PeerUnavailable
 from config.routes import Destination, RouteTable
-from config.settings import ListenerSettings, Settings, StorageSettings
+from config.settings import ListenerSettings, Settings, StorageSettings, TLSSettings
 from storage.database import Database, current_time
 from storage.schema import AuditRow
+
+if TYPE_CHECKING:
+    from dicom_node.certificates import Certificate
+    from dicom_node.network.tls import Credentials
 
 #: No machine that runs this version has an earlier time.
 _RELEASED = datetime(2025, 1, 1, tzinfo=UTC)
@@ -29,6 +34,8 @@ _RELEASED = datetime(2025, 1, 1, tzinfo=UTC)
 _CLOCKS_AGREE = timedelta(seconds=5)
 #: With less than so many times the limit left, the disk will be full soon.
 _ROOMY = 5
+#: A certificate is renewed before so little is left of it.
+_RENEWED_BY_THEN = timedelta(days=30)
 #: Seconds to wait for a peer, at most: someone is watching.
 _PATIENCE = 10.0
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -55,25 +62,34 @@ class Finding:
     mend: str = ""
 
 
-def check_listener(settings: ListenerSettings) -> Finding:
-    """Whether the port is free, or held by a node of this AE title."""
-    where = f"port {settings.port} on {settings.host}"
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def check_listener(settings: ListenerSettings, credentials: "Credentials | None" = None) -> Iterator[Finding]:
+    """Whether each port is free, or held by a node of this AE title."""
+    if settings.port:
+        yield _check_port(settings, settings.port, None)
+    if settings.tls_port is not None and credentials is not None:
+        yield _check_port(settings, settings.tls_port, credentials)
+
+
+def check_certificates(settings: TLSSettings, now: datetime | None = None) -> Iterator[Finding]:
+    """Whether the certificates can be used, and for how long; nothing where there is to be no TLS."""
+    if settings.certificate is None or settings.authorities is None:
+        return
+    from dicom_node.certificates import certificates_in
+    from dicom_node.network.tls import credentials_of
+
+    now = now or datetime.now(UTC)
+    key = settings.key or settings.certificate
     try:
-        with socket.socket(family) as probe:
-            # As the listener does: connections that have just ended do not hold the port.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((settings.host, settings.port))
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return _holder(settings, where)
-        mends = {
-            errno.EACCES: "Use a port above 1023, or give the service the capability CAP_NET_BIND_SERVICE.",
-            errno.EADDRNOTAVAIL: "Set `listener.host` to an address of this machine, or to 0.0.0.0 for all.",
-        }
-        said = f"{where} cannot be listened on: {error.strerror}."
-        return Finding(Level.FAIL, "listener", said, mends.get(error.errno or 0, "Correct `listener.host`."))
-    return Finding(Level.OK, "listener", f"{where} is free; no node runs here.")
+        credentials_of(settings)
+        for about, file in (("certificate", settings.certificate), ("authority", settings.authorities)):
+            for certificate in certificates_in(file):
+                yield _check_validity(certificate, about, file, now)
+    except ConfigError as error:
+        yield Finding(Level.FAIL, "tls", str(error), "Correct `[tls]` in the settings, or the files that it names.")
+        return
+    if key.stat().st_mode & 0o077:
+        said = f"{key} can be read by others than its owner."
+        yield Finding(Level.WARN, "tls", said, f"`chmod 600 {key}`, as the user that runs the node.")
 
 
 def check_database(storage: StorageSettings) -> Finding:
@@ -147,16 +163,20 @@ def check_device(device: str) -> Finding:
     return Finding(Level.OK, "device", f"{chosen}, {name}.")
 
 
-def check_destination(destination: Destination, calling_ae: str, timeout_seconds: float) -> Finding:
+def check_destination(
+    destination: Destination, calling_ae: str, timeout_seconds: float, credentials: "Credentials | None" = None
+) -> Finding:
     """Whether a destination answers a C-ECHO; calling_ae: this node's own title."""
     from dicom_node.network.sender import echo
 
     about = f"destination {destination.name}"
     title = destination.calling_ae or calling_ae
     try:
-        echo(destination, title, min(timeout_seconds, _PATIENCE))
+        echo(destination, title, min(timeout_seconds, _PATIENCE), credentials)
     except PeerUnavailable as error:
         mend = "See whether it runs and no firewall is between; else correct host and port in the routes."
+        if destination.tls:
+            mend = f"{mend} For TLS, docs/how-to/tls.md says who has to trust whom."
         return Finding(Level.FAIL, about, str(error), mend)
     except PeerRefused as error:
         mend = f"Make {title} known there, with this machine's address; else correct `ae_title` in the routes."
@@ -192,7 +212,15 @@ def check_clock(storage: StorageSettings, now: datetime | None = None) -> Iterat
 
 def check_all(settings: Settings, table: RouteTable | None) -> Iterator[Finding]:
     """Every check, one by one; table: the routes, None if they cannot be read."""
-    yield check_listener(settings.listener)
+    from dicom_node.network.tls import credentials_of
+
+    try:
+        credentials = credentials_of(settings.tls)
+    except ConfigError:
+        # The check of certificates tells of it.
+        credentials = None
+    yield from check_listener(settings.listener, credentials)
+    yield from check_certificates(settings.tls)
     yield check_database(settings.storage)
     yield from check_disk(settings.storage)
     routes = table.routes if table is not None else ()
@@ -200,19 +228,55 @@ def check_all(settings: Settings, table: RouteTable | None) -> Iterator[Finding]
         yield check_weights(profile)
     yield check_device(settings.worker.device)
     for destination in table.destinations if table is not None else ():
-        yield check_destination(destination, settings.listener.ae_title, settings.delivery.timeout_seconds)
+        ae_title, timeout_seconds = settings.listener.ae_title, settings.delivery.timeout_seconds
+        yield check_destination(destination, ae_title, timeout_seconds, credentials)
     yield from check_clock(settings.storage)
 
 
-def _holder(settings: ListenerSettings, where: str) -> Finding:
+def _check_port(settings: ListenerSettings, port: int, credentials: "Credentials | None") -> Finding:
+    where = f"port {port} on {settings.host}{' (TLS)' if credentials is not None else ''}"
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            # As the listener does: connections that have just ended do not hold the port.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((settings.host, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return _holder(settings, port, where, credentials)
+        mends = {
+            errno.EACCES: "Use a port above 1023, or give the service the capability CAP_NET_BIND_SERVICE.",
+            errno.EADDRNOTAVAIL: "Set `listener.host` to an address of this machine, or to 0.0.0.0 for all.",
+        }
+        said = f"{where} cannot be listened on: {error.strerror}."
+        return Finding(Level.FAIL, "listener", said, mends.get(error.errno or 0, "Correct `listener.host`."))
+    return Finding(Level.OK, "listener", f"{where} is free; no node runs here.")
+
+
+def _check_validity(certificate: "Certificate", about: str, file: Path, now: datetime) -> Finding:
+    left = certificate.valid_until - now
+    whose = f"that of {certificate.name} in {file}"
+    mend = "Have it renewed, put the new one into the file, and send the node SIGHUP."
+    if certificate.valid_from > now:
+        said = f"{whose} is not valid before {certificate.valid_from:%Y-%m-%d}."
+        return Finding(Level.FAIL, about, said, "See whether the clock is right; else wait.")
+    if left <= timedelta(0):
+        return Finding(Level.FAIL, about, f"{whose} has expired on {certificate.valid_until:%Y-%m-%d}.", mend)
+    if left < _RENEWED_BY_THEN:
+        return Finding(Level.WARN, about, f"{whose} expires in {left.days} days.", mend)
+    return Finding(Level.OK, about, f"{whose} is valid until {certificate.valid_until:%Y-%m-%d}.")
+
+
+def _holder(settings: ListenerSettings, port: int, where: str, credentials: "Credentials | None") -> Finding:
     """Who holds our port: a node answers a C-ECHO under our title."""
-    from dicom_node.network.sender import echo
+    from dicom_node.network.sender import Address, echo
 
     host = _EVERYWHERE.get(settings.host, settings.host)
-    node = Destination(name="self", ae_title=settings.ae_title, host=host, port=settings.port)
-    mend = "End the other program, or set `listener.port` to a free port."
+    name = credentials.name if credentials is not None else ""
+    node = Address(settings.ae_title, host, port, tls=credentials is not None, certificate=name)
+    mend = "End the other program, or choose a free port in `[listener]`."
     try:
-        echo(node, settings.ae_title, _PATIENCE)
+        echo(node, settings.ae_title, _PATIENCE, credentials)
     except PeerRefused as error:
         if not settings.allow:
             return Finding(Level.FAIL, "listener", f"{where} is held by a DICOM system of another title.", mend)
@@ -220,7 +284,7 @@ def _holder(settings: ListenerSettings, where: str) -> Finding:
         mend = f"If it is this node: add {settings.ae_title} to `[[listener.allow]]` to have it checked. {mend}"
         return Finding(Level.WARN, "listener", said, mend)
     except PeerUnavailable:
-        return Finding(Level.FAIL, "listener", f"{where} is held by a program that speaks no DICOM.", mend)
+        return Finding(Level.FAIL, "listener", f"{where} is held by a program that is no such node.", mend)
     return Finding(Level.OK, "listener", f"{settings.ae_title} runs on {where}, and answers.")
 
 

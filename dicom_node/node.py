@@ -20,7 +20,11 @@ from dicom_node.network.commitment_reports import CommitmentReports
 from dicom_node.network.intake import Intake
 from dicom_node.network.listener import Listener
 from dicom_node.network.mpps import ProcedureSteps
+from dicom_node.network.query import Queries
+from dicom_node.network.retrieve import Retrievals
+from dicom_node.network.tls import credentials_of
 from dicom_node.workflow.cataloguing import catalogue_earlier
+from dicom_node.workflow.commitment_seeker import CommitmentSeeker
 from dicom_node.workflow.delivery import Courier
 from dicom_node.workflow.routing import RouteBook
 from dicom_node.workflow.series import association_ended, complete_due, object_kept, procedure_step_ended
@@ -52,10 +56,23 @@ class Node:
     def __init__(self, settings: Settings, worker_command: list[str]) -> None:
         self.settings = settings
         self.routes = RouteBook(settings.routes)
-        self._name = f"{socket.gethostname()}:{settings.listener.port}"
+        self._credentials = credentials_of(settings.tls)
+        self._name = f"{socket.gethostname()}:{settings.listener.port or settings.listener.tls_port}"
         self._database, self._store = storage_of(settings)
         self._commitments = CommitmentReports(
-            self._database, self._store, settings.listener, settings.delivery, name=self._name
+            self._database,
+            self._store,
+            settings.listener,
+            settings.delivery,
+            name=self._name,
+            credentials=self._credentials,
+        )
+        self._seeker = CommitmentSeeker(
+            self._database,
+            settings.delivery,
+            table=lambda: self.routes.table,
+            calling_ae=settings.listener.ae_title,
+            name=self._name,
         )
         self._intake = Intake(
             self._store,
@@ -67,7 +84,20 @@ class Node:
         self._listener = Listener(
             settings.listener,
             self._intake,
-            further=[self._commitments.service, ProcedureSteps(self._database, self._procedure_step_ended).service],
+            further=[
+                self._commitments.service,
+                self._seeker.service,
+                ProcedureSteps(self._database, self._procedure_step_ended).service,
+                Queries(self._database).service,
+                Retrievals(
+                    self._database,
+                    self._store,
+                    table=lambda: self.routes.table,
+                    timeout_seconds=settings.delivery.timeout_seconds,
+                    credentials=self._credentials,
+                ).service,
+            ],
+            credentials=self._credentials,
         )
         self._web = self._web_server() if settings.web.port is not None else None
         self._courier = Courier(
@@ -77,6 +107,7 @@ class Node:
             table=lambda: self.routes.table,
             calling_ae=settings.listener.ae_title,
             name=self._name,
+            credentials=self._credentials,
         )
         self._supervisor = Supervisor(
             {
@@ -104,6 +135,7 @@ class Node:
         self._cataloguer.start()
         self._courier.start()
         self._commitments.start()
+        self._seeker.start()
         self._supervisor.start()
 
     def stop(self) -> None:
@@ -117,6 +149,7 @@ class Node:
         self._supervisor.stop()
         self._courier.stop()
         self._commitments.stop()
+        self._seeker.stop()
         # One that never began has no end either; `ident` is None for a thread that was not started.
         if self._clock.ident is not None:
             self._clock.join()
@@ -124,7 +157,12 @@ class Node:
             self._tell(Action.NODE_STOPPED)
         self._database.close()
 
-    def reload_routes(self) -> None:
+    def reload(self) -> None:
+        """Put routes and certificates in force as their files are now, for what begins from now on."""
+        self._reload_routes()
+        self._reload_certificates()
+
+    def _reload_routes(self) -> None:
         """Put the routes file in force as it is now; a mistake in it changes nothing but log and audit."""
         try:
             self.routes.reload(self.settings.routes)
@@ -134,6 +172,19 @@ class Node:
             return
         log.info("routes loaded", **self._routes_in_brief())
         self._tell(Action.ROUTES_LOADED, **self._routes_in_brief())
+
+    def _reload_certificates(self) -> None:
+        """Files that cannot be used change nothing but log and audit."""
+        if self._credentials is None:
+            return
+        try:
+            self._credentials.reload()
+        except ConfigError as error:
+            log.error("certificates refused", reason=str(error))
+            self._tell(Action.CERTIFICATES_REFUSED, "refused", reason=str(error))
+            return
+        log.info("certificates loaded")
+        self._tell(Action.CERTIFICATES_LOADED)
 
     def _web_server(self) -> "WebServer":
         web = self.settings.web

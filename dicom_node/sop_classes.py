@@ -2,6 +2,7 @@
 
 from pydicom.uid import (
     UID,
+    ComprehensiveSRStorage,
     ComputedRadiographyImageStorage,
     CTImageStorage,
     DigitalXRayImageStorageForPresentation,
@@ -14,6 +15,7 @@ from pydicom.uid import (
     MultiFrameSingleBitSecondaryCaptureImageStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     SecondaryCaptureImageStorage,
+    SegmentationStorage,
     UltrasoundImageStorage,
     UltrasoundMultiFrameImageStorage,
     XAXRFGrayscaleSoftcopyPresentationStateStorage,
@@ -41,6 +43,13 @@ PASSED_ON: tuple[UID, ...] = (
     XRayRadiationDoseSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
     XAXRFGrayscaleSoftcopyPresentationStateStorage,
+)
+
+#: What this node makes beside a picture, and a picture can do without.
+BESIDE: tuple[UID, ...] = (
+    SegmentationStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    ComprehensiveSRStorage,
 )
 
 #: Other images of the room, such as a C-arm's cone-beam runs: received, so that a study is not sent in part,

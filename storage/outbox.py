@@ -103,6 +103,26 @@ def abandon(tx: Session, delivery_id: int, *, reason: str, status: int | None = 
     return _give_up(tx, delivery_id, DeliveryState.ABANDONED, reason, status)
 
 
+def send_again(tx: Session, delivery_id: int, *, reason: str) -> Delivery:
+    """The destination had the object, and has it no more: it is due anew."""
+    delivery = _locked(tx, delivery_id)
+    if delivery.state == DeliveryState.ACKNOWLEDGED:
+        _settle(delivery, DeliveryState.WAITING, reason=reason, status=None)
+        delivery.attempts, delivery.not_before, delivery.acknowledged_at = 0, current_time(tx), None
+        tx.flush()
+    return delivery
+
+
+def take_back(tx: Session, delivery_id: int, *, reason: str, status: int) -> Delivery:
+    """The destination has acknowledged the object, and does not keep it: as if it had refused it."""
+    delivery = _locked(tx, delivery_id)
+    if delivery.state == DeliveryState.ACKNOWLEDGED:
+        _settle(delivery, DeliveryState.REFUSED, reason=reason, status=status)
+        delivery.acknowledged_at = None
+        tx.flush()
+    return delivery
+
+
 def outstanding(tx: Session, job_id: int) -> dict[DeliveryState, int]:
     """How many deliveries of a job are in each state; every state is in the answer."""
     query = select(Delivery.state, func.count()).where(Delivery.job_id == job_id).group_by(Delivery.state)

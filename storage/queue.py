@@ -189,6 +189,14 @@ def move(tx: Session, job_id: int, state: JobState, reason: str | None = None) -
     return job
 
 
+def note(tx: Session, job_id: int, reason: str) -> Job:
+    """Say of a job what there is to say beside its state; it stays in that state."""
+    job = _locked(tx, job_id)
+    job.reason = reason
+    tx.flush()
+    return job
+
+
 def retry(tx: Session, job_id: int) -> Job:
     """Let a failed job go on from where it stopped: with its deliveries if there are any, else anew."""
     job = _locked(tx, job_id)

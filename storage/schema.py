@@ -79,6 +79,23 @@ class ProcedureStepStatus(StrEnum):
     DISCONTINUED = "DISCONTINUED"
 
 
+class SoughtState(StrEnum):
+    """What became of a request for storage commitment that this node makes."""
+
+    #: It is to be made when `not_before` has come.
+    WAITING = "waiting"
+    #: The destination has taken it on; its report is awaited until `not_before`.
+    ASKED = "asked"
+    #: The destination has committed to keep all of the objects.
+    COMMITTED = "committed"
+    #: The destination has answered that it does not have some of the objects.
+    INCOMPLETE = "incomplete"
+    #: The destination commits to nothing.
+    REFUSED = "refused"
+    #: The destination could not be asked, or no report of its came, for too long.
+    UNANSWERED = "unanswered"
+
+
 class UtcTime(TypeDecorator[datetime]):
     """An aware time, in UTC on the way in and out, on databases with and without time zones."""
 
@@ -128,6 +145,7 @@ class Table(DeclarativeBase):
         SeriesState: _state(SeriesState),
         DeliveryState: _state(DeliveryState),
         CommitmentState: _state(CommitmentState),
+        SoughtState: _state(SoughtState),
         ProcedureStepStatus: _state(ProcedureStepStatus),
         JobState: _state(JobState),
     }
@@ -283,6 +301,38 @@ class Commitment(Table):
     __table_args__ = (
         UniqueConstraint("calling_ae", "transaction_uid"),
         Index("ix_commitments_claim", "state", "not_before"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class SoughtCommitment(Table):
+    """This node's request that a destination commit to keep what a job has sent there (PS3.4 J.3)."""
+
+    __tablename__ = "sought_commitments"
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    transaction_uid: Mapped[str] = mapped_column(unique=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True)
+    #: Name of the destination in the route table.
+    destination: Mapped[str]
+    #: SOP Class UID and SOP Instance UID of each object.
+    items: Mapped[list[list[str]]] = mapped_column(JSON)
+    #: The Failure Reason of each SOP Instance UID that is not committed.
+    failed: Mapped[dict[str, Any]]
+    state: Mapped[SoughtState]
+    attempts: Mapped[int]
+    not_before: Mapped[datetime]
+    #: The DIMSE status that the destination answered last (PS3.7 C).
+    last_status: Mapped[int | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    #: When commitment to these objects was sought first, maybe by a request before.
+    since: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    lease_owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_sought_commitments_claim", "state", "not_before"),
         {"sqlite_autoincrement": True},
     )
 

@@ -18,7 +18,7 @@ class JobState(StrEnum):
     DELIVERING = "delivering"
     #: Every destination has acknowledged every result object.
     DELIVERED = "delivered"
-    #: Every destination has committed to keep them.
+    #: Every destination that is asked for storage commitment has committed to keep them.
     COMMITTED = "committed"
     #: The picture is not one to reconstruct; the reason says why.
     DECLINED = "declined"
@@ -36,7 +36,7 @@ ALLOWED: dict[JobState, frozenset[JobState]] = {
     JobState.RUNNING: frozenset({JobState.QUEUED, JobState.RECONSTRUCTED, JobState.DECLINED, JobState.FAILED}),
     JobState.RECONSTRUCTED: frozenset({JobState.DELIVERING, JobState.FAILED}),
     JobState.DELIVERING: frozenset({JobState.DELIVERED, JobState.FAILED}),
-    JobState.DELIVERED: frozenset({JobState.COMMITTED}),
+    JobState.DELIVERED: frozenset({JobState.COMMITTED, JobState.DELIVERING}),
     JobState.COMMITTED: frozenset(),
     JobState.DECLINED: frozenset(),
     JobState.FAILED: frozenset({JobState.QUEUED, JobState.DELIVERING}),

@@ -20,6 +20,8 @@ from tests.nodes import LONG, NodeProcess
 from tests.peers import Orthanc, Told, orthanc, storescu, wait_until
 
 PACS = "ORTHANC"
+#: Objects that a small cine gives: a picture, its Segmentation, two presentation states and a report.
+RESULTS = 5
 
 
 class Hospital:
@@ -42,11 +44,15 @@ class Hospital:
 
     def results(self, cine: Path) -> list[Dataset]:
         """The pictures that the PACS holds of the study of a cine."""
-        return [held for held in self._of_study(cine) if held.Modality != "SEG"]
+        return [held for held in self._of_study(cine) if held.Modality not in ("SEG", "PR", "SR")]
 
     def segmentations(self, cine: Path) -> list[Dataset]:
         """The Segmentation objects that the PACS holds of the study of a cine."""
-        return [held for held in self._of_study(cine) if held.Modality == "SEG"]
+        return self.beside(cine, "SEG")
+
+    def beside(self, cine: Path, modality: str) -> list[Dataset]:
+        """What the PACS holds of that modality in the study of a cine."""
+        return [held for held in self._of_study(cine) if held.Modality == modality]
 
     def _of_study(self, cine: Path) -> list[Dataset]:
         return self.held(str(dcmread(cine, specific_tags=["StudyInstanceUID"]).StudyInstanceUID))

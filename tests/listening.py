@@ -8,17 +8,20 @@ with listening(tmp_path, allow=...) as node:
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 from sqlalchemy import select
 
-from config.settings import DeliverySettings, ListenerSettings
+from config.routes import RouteTable
+from config.settings import DeliverySettings, ListenerSettings, TLSSettings
 from dicom_node.network.commitment_reports import CommitmentReports
 from dicom_node.network.intake import Intake
 from dicom_node.network.listener import Listener
-from dicom_node.network.sender import send
+from dicom_node.network.query import Queries
+from dicom_node.network.retrieve import Retrievals
+from dicom_node.network.sender import Address, send
+from dicom_node.network.tls import credentials_of
 from storage.audit_trail import trail
 from storage.database import Database
 from storage.files import ObjectStore
@@ -40,6 +43,7 @@ class Node:
         url: str | None = None,
         lock_timeout_seconds: float = 10,
         patience: DeliverySettings = QUICK,
+        tls: TLSSettings = TLSSettings(),  # noqa: B008 - it is frozen
         **settings: object,
     ) -> None:
         self.store = ObjectStore(folder / "store")
@@ -48,8 +52,11 @@ class Node:
         self.kept: list[str] = []
         self.released: list[tuple[list[str], str]] = []
         self.fault: Exception | None = None
-        chosen = ListenerSettings(port=free_port(), **settings)
-        self.commitments = CommitmentReports(self.database, self.store, chosen, patience, name="node")
+        chosen = ListenerSettings(**{"port": free_port(), **settings})
+        self.credentials = credentials_of(tls)
+        self.commitments = CommitmentReports(
+            self.database, self.store, chosen, patience, name="node", credentials=self.credentials
+        )
         self.intake = Intake(
             self.store,
             self.database,
@@ -57,7 +64,17 @@ class Node:
             lambda _, series, calling_ae: self.released.append((series, calling_ae)),
             full_below_bytes,
         )
-        self.listener = Listener(chosen, self.intake, [self.commitments.service])
+        #: Its destinations are those of a C-MOVE.
+        self.table = RouteTable()
+        retrievals = Retrievals(
+            self.database,
+            self.store,
+            lambda: self.table,
+            timeout_seconds=patience.timeout_seconds,
+            credentials=self.credentials,
+        )
+        further = [self.commitments.service, Queries(self.database).service, retrievals.service]
+        self.listener = Listener(chosen, self.intake, further, self.credentials)
 
     @property
     def port(self) -> int:
@@ -76,8 +93,8 @@ class Node:
         (row,) = wait_until(lambda: [row for row in self.rows() if row.outcome == "refused"])
         return row
 
-    def destination(self) -> SimpleNamespace:
-        return SimpleNamespace(ae_title="FULLFIELD", host="127.0.0.1", port=self.port)
+    def destination(self) -> Address:
+        return Address("FULLFIELD", "127.0.0.1", self.port)
 
     def send(self, *paths: Path) -> list[int]:
         return [sent.status for sent in send(self.destination(), "CARM", paths, 30)]

@@ -74,7 +74,6 @@ class Orthanc(Peer):
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read())
 
-
     def delete(self, path: str) -> None:
         """DELETE a path of the REST interface."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", method="DELETE")

@@ -9,10 +9,11 @@ from storage.audit_trail import trail
 from storage.database import Database
 from storage.files import ObjectStore
 from storage.objects import ReceivedObject, keep_object
-from storage.queue import enqueue, get_job
+from storage.outbox import add_delivery
+from storage.queue import claim, enqueue, finish, get_job
 from storage.schema import AuditRow, Delivery, Job, ObjectKind
 from storage.transitions import JobState
-from tests.factory import write
+from tests.factory import write, xa
 from tests.peers import wait_until
 
 
@@ -83,6 +84,20 @@ def received(
         kind=kind,
         job_id=job,
     )
+
+
+def reconstructed(database: Database, store: ObjectStore, *destinations: str, objects: int = 2) -> int:
+    """A job with so many results in the outbox; its number."""
+    number = queue_job(database, store, xa(frames=1, rows=16, columns=16), destinations=destinations)
+    with database.transaction() as tx:
+        job, lease = claim(tx, owner="worker", lease_seconds=60)
+        finish(tx, lease, JobState.RECONSTRUCTED, model_digest="0" * 64)
+        for _ in range(objects):
+            dataset = xa(frames=1, rows=16, columns=16)
+            result = keep_object(tx, received(store, dataset, ObjectKind.RESULT, number)).object
+            for destination in destinations:
+                add_delivery(tx, job=job, object=result, destination=destination)
+    return number
 
 
 def wait_for(database: Database, job: int, state: JobState) -> None:

@@ -68,6 +68,10 @@ def demo(
                 _wait(place, node, console)
 
 
+#: What goes beside the picture, and its modality; of two presentation states one is shown.
+_BESIDE = {"segmentation": "SEG", "presentation": "PR", "report": "SR"}
+
+
 @dataclass(frozen=True)
 class _Place:
     """The demo's folder and ports."""
@@ -140,7 +144,7 @@ def _archive(place: _Place) -> Iterator[None]:
 @contextmanager
 def _node(place: _Place, console: "Console") -> Iterator[subprocess.Popen[bytes]]:
     """A node as a process, ready to receive."""
-    from dicom_node.network.sender import echo
+    from dicom_node.network.sender import Address, echo
 
     command = [sys.executable, "-m", "dicom_node", "node", "--settings", str(place.settings)]
     with place.node_log.open("w") as log:
@@ -150,7 +154,7 @@ def _node(place: _Place, console: "Console") -> Iterator[subprocess.Popen[bytes]
         while True:
             _check_alive(place, node)
             try:
-                echo(_Peer(_NODE, "127.0.0.1", place.node_port), _MODALITY, timeout_seconds=10)
+                echo(Address(_NODE, "127.0.0.1", place.node_port), _MODALITY, timeout_seconds=10)
                 break
             except (PeerUnavailable, PeerRefused):
                 _check_time(place, end)
@@ -168,17 +172,10 @@ def _node(place: _Place, console: "Console") -> Iterator[subprocess.Popen[bytes]
             node.wait()
 
 
-@dataclass(frozen=True)
-class _Peer:
-    ae_title: str
-    host: str
-    port: int
-
-
 def _send_sample(place: _Place) -> None:
-    from dicom_node.network.sender import send
+    from dicom_node.network.sender import Address, send
 
-    for _ in send(_Peer(_NODE, "127.0.0.1", place.node_port), _MODALITY, [SAMPLE], timeout_seconds=30):
+    for _ in send(Address(_NODE, "127.0.0.1", place.node_port), _MODALITY, [SAMPLE], timeout_seconds=30):
         pass
 
 
@@ -247,16 +244,17 @@ def _show(place: _Place, console: "Console") -> None:
     archived = {
         str(dcmread(file, specific_tags=["Modality"]).Modality): file for file in place.archive.glob("*/*/*.dcm")
     }
-    segmentation = archived.pop("SEG", None)
-    if segmentation is None or not archived:
-        raise FullfieldError(f"the archive has acknowledged two results, but {place.archive} does not hold them")
+    beside = {name: archived.pop(modality, None) for name, modality in _BESIDE.items()}
+    if None in beside.values() or not archived:
+        raise FullfieldError(f"the archive has acknowledged the results, but {place.archive} does not hold them")
     (picture,) = archived.values()
     source, result = dcmread(SAMPLE), dcmread(picture)
     frames = int(source.get("NumberOfFrames") or 1)
     before_after(source, result, frames // 2).save(place.picture)
     console.print(f"source       {SAMPLE}")
     console.print(f"result       {picture}")
-    console.print(f"segmentation {segmentation}")
+    for name, file in beside.items():
+        console.print(f"{name:<12} {file}")
     console.print(f"picture      {place.picture}")
     console.print(f"story        fullfield audit --settings {place.settings} --study {result.StudyInstanceUID}")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def node(settings: SettingsFile = None) -> None:
     """Run the node: listener, workers and delivery, until SIGTERM or Ctrl-C.
 
-    SIGHUP reads the routes file again; one with a mistake changes nothing.
+    SIGHUP reads the routes file and the certificates again; one with a mistake changes nothing.
 
     Example: fullfield node --settings fullfield.toml
     """
@@ -34,7 +34,7 @@ def node(settings: SettingsFile = None) -> None:
         running.start()
         typer.echo(_ready(chosen, len(running.routes.table.routes)))
         while requests.get() == signal.SIGHUP:
-            running.reload_routes()
+            running.reload()
     finally:
         running.stop()
 
@@ -50,4 +50,7 @@ def worker_command(settings: Path | None) -> list[str]:
 def _ready(settings: "Settings", routes: int) -> str:
     listener = settings.listener
     counted = f"{routes} route{'' if routes == 1 else 's'}"
-    return f"{listener.ae_title} is ready on {listener.host}, port {listener.port}, with {counted}."
+    ports = f"port {listener.port}" if listener.port else f"port {listener.tls_port} over TLS"
+    if listener.port and listener.tls_port is not None:
+        ports = f"{ports}, port {listener.tls_port} over TLS"
+    return f"{listener.ae_title} is ready on {listener.host}, {ports}, with {counted}."

@@ -51,7 +51,8 @@ def reconstruct(
     ] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Reconstruct DICOM images without a node: for each its pictures, a Segmentation, and a PNG of before and after.
+    """Reconstruct DICOM images without a node: for each its pictures, what goes beside them, and a PNG of before and
+    after.
 
     What cannot be reconstructed is told in a line each. Exits with 1 if nothing could be.
 
@@ -106,13 +107,16 @@ def _results(
 def _write(source: "Dataset", results: list["Dataset"], stem: Path) -> str:
     """Write the objects and the picture; where, in words."""
     from dicom_node.objects.preview import before_after
+    from dicom_node.sop_classes import BESIDE
 
-    *pictures, segmentation = results
+    beside = [result for result in results if result.SOPClassUID in BESIDE]
+    pictures = [result for result in results if result.SOPClassUID not in BESIDE]
     stem.parent.mkdir(parents=True, exist_ok=True)
     for part, result in enumerate(pictures, start=1):
         ending = f"-{part:04d}" if len(pictures) > 1 else ""
         result.save_as(stem.with_name(f"{stem.name}-fullfield{ending}.dcm"), enforce_file_format=True)
-    segmentation.save_as(stem.with_name(f"{stem.name}-fullfield-segmentation.dcm"), enforce_file_format=True)
+    for result in beside:
+        result.save_as(stem.with_name(f"{stem.name}-fullfield-{_kind(result)}.dcm"), enforce_file_format=True)
     frames = int(source.get("NumberOfFrames") or 1)
     middle = frames // 2
     shown = pictures[middle] if len(pictures) == frames else pictures[0]
@@ -120,7 +124,13 @@ def _write(source: "Dataset", results: list["Dataset"], stem: Path) -> str:
     before_after(source, shown, middle).save(picture)
     counted = "1 frame" if frames == 1 else f"{frames} frames"
     objects = "1 object" if len(pictures) == 1 else f"{len(pictures)} objects"
-    return f"{counted} reconstructed into {objects} and a segmentation, shown in {picture}."
+    return f"{counted} reconstructed into {objects} and {len(beside)} beside, shown in {picture}."
+
+
+def _kind(result: "Dataset") -> str:
+    """What an object beside a picture is, as part of its file's name."""
+    names = {"GENERATED_PIXELS": "segmentation", "GENERATED_MARKED": "marked", "MEASURED_ONLY": "measured"}
+    return names.get(str(result.get("ContentLabel")), "report")
 
 
 def _names(images: list[Found]) -> list[Path]:

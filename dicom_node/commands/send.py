@@ -13,6 +13,7 @@ from dicom_node.commands.options import SettingsFile, settings_in
 
 if TYPE_CHECKING:
     from config.routes import Destination
+    from dicom_node.network.tls import Credentials
 
 #: Storage Media Storage Directory (PS3.10 8.6): the table of contents of a medium, not an object to send.
 _DIRECTORY = "1.2.840.10008.1.3.10"
@@ -43,9 +44,12 @@ def send(
     from rich.console import Console
     from rich.progress import Progress
 
+    from dicom_node.network.tls import credentials_of
+
     node = settings_in(settings)
     destination = _destination(to, calling_ae, node.routes)
     title = destination.calling_ae or node.listener.ae_title
+    credentials = credentials_of(node.tls) if destination.tls else None
     groups = _by_kind([found.path for found in dicom_files(inputs)])
     total = sum(len(group) for group in groups)
     acknowledged = 0
@@ -54,7 +58,7 @@ def send(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("Sending", total=total)
         try:
-            for outcome in _outcomes(destination, title, groups, node.delivery.timeout_seconds):
+            for outcome in _outcomes(destination, title, groups, node.delivery.timeout_seconds, credentials):
                 acknowledged += outcome.count if outcome.refusal is None else 0
                 progress.advance(task, outcome.count)
                 if outcome.refusal is not None:
@@ -78,7 +82,11 @@ class _Outcome:
 
 
 def _outcomes(
-    destination: "Destination", calling_ae: str, groups: list[list[Path]], timeout_seconds: float
+    destination: "Destination",
+    calling_ae: str,
+    groups: list[list[Path]],
+    timeout_seconds: float,
+    credentials: "Credentials | None",
 ) -> Iterator[_Outcome]:
     """Send each group over an association, and over another one after each object that was refused."""
     from dicom_node.network.sender import ObjectRefused
@@ -89,7 +97,7 @@ def _outcomes(
         while left:
             done = 0
             try:
-                for _ in send_over_association(destination, calling_ae, left, timeout_seconds):
+                for _ in send_over_association(destination, calling_ae, left, timeout_seconds, credentials):
                     done += 1
                     yield _Outcome(1)
                 left = []
@@ -142,11 +150,11 @@ def _destination(to: str, calling_ae: str | None, routes: Path) -> "Destination"
         named = load_routes(routes).destination(to)
         if named is None:
             raise ConfigError(f"--to {to}: is no destination of {routes}; an address is HOST:PORT:AE.")
-        host, port, title = named.host, str(named.port), named.ae_title
+        address = named.model_dump()
         calling_ae = calling_ae or named.calling_ae
     else:
         host, port, title = [*to.rsplit(":", 2), "", ""][:3]
-    address = {"name": "command-line", "host": host.strip("[]"), "port": port, "ae_title": title}
+        address = {"name": "command-line", "host": host.strip("[]"), "port": port, "ae_title": title}
     try:
         return Destination.model_validate(address | {"calling_ae": calling_ae or ""})
     except ValidationError as error:

@@ -59,6 +59,9 @@ class Archive:
 
     # What the server asks, as a StorageService.
 
+    def not_secured(self, address: str, reason: str) -> None:
+        """Never: the archive speaks no TLS."""
+
     def admit(self, peer: Peer, open_associations: int) -> Rejection | None:  # noqa: ARG002
         """Everybody may come in."""
         return None

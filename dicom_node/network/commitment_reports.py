@@ -8,7 +8,6 @@ it: one that is silent, or has asked for thousands of objects, holds up nobody e
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,8 +27,9 @@ from dicom_node.network.contexts import commitment_contexts
 from dicom_node.network.incoming import StreamedMessages
 from dicom_node.network.listener import may_call_from
 from dicom_node.network.notifications import Notification
-from dicom_node.network.sender import associated, status_of
+from dicom_node.network.sender import Address, associated, status_of
 from dicom_node.network.server import FurtherService
+from dicom_node.network.tls import Credentials
 from dicom_node.rounds import Rounds
 from storage.commitments import (
     claim_commitment,
@@ -52,19 +52,11 @@ _TAKEN = {0x0000, 0x0107, 0x0116}
 _LATER = {0x0110, 0x0213}
 
 
-@dataclass(frozen=True)
-class _Address:
-    """Where a peer takes reports."""
-
-    ae_title: str
-    host: str
-    port: int
-
-
 class CommitmentReports:
     """Reports, from `start` to `stop`; `service` is what a listener serves of it.
 
     name: no two nodes alive share one. What a dead namesake had under way is free again at once.
+    credentials: for peers that are called over TLS.
     """
 
     def __init__(
@@ -75,6 +67,7 @@ class CommitmentReports:
         settings: DeliverySettings,
         *,
         name: str,
+        credentials: Credentials | None = None,
     ) -> None:
         self.service = FurtherService(
             contexts=tuple(commitment_contexts()),
@@ -88,6 +81,7 @@ class CommitmentReports:
         self._listener = listener
         self._settings = settings
         self._name = name
+        self._credentials = credentials
         self._lock = threading.Lock()
         #: What a report can be sent over, newest last.
         self._associations: list[StreamedMessages] = []
@@ -172,7 +166,7 @@ class CommitmentReports:
         else:
             self._answered(commitment, judgement, status, way)
 
-    def _send(self, commitment: Commitment, address: _Address | None, notification: Notification) -> tuple[int, str]:
+    def _send(self, commitment: Commitment, address: Address | None, notification: Notification) -> tuple[int, str]:
         """Send a report by the first way that leads to the peer; its answer, and the way."""
         timeout = self._settings.timeout_seconds
         unavailable = PeerUnavailable("The peer has no association open any more.")
@@ -187,7 +181,7 @@ class CommitmentReports:
             raise unavailable
         return self._send_anew(commitment, address, notification), "a new association"
 
-    def _send_anew(self, commitment: Commitment, address: _Address, notification: Notification) -> int:
+    def _send_anew(self, commitment: Commitment, address: Address, notification: Notification) -> int:
         """Open an association to the peer, as its SCP (PS3.4 J.3.3, PS3.7 D.3.3.4).
 
         A peer that accepts the context and passes over the role gets the report all the same: it has asked for
@@ -195,7 +189,9 @@ class CommitmentReports:
         """
         roles = [build_role(StorageCommitmentPushModel, scp_role=True)]
         timeout = self._settings.timeout_seconds
-        with associated(address, commitment.called_ae, commitment_contexts(), timeout, roles) as association:
+        with associated(
+            address, commitment.called_ae, commitment_contexts(), timeout, roles, self._credentials
+        ) as association:
             answer, _ = association.send_n_event_report(
                 notification.information,
                 notification.event_type,
@@ -214,15 +210,21 @@ class CommitmentReports:
             ]
         return sorted(found, key=lambda messages: peer_of(messages).association_id != commitment.association_id)
 
-    def _address(self, commitment: Commitment) -> _Address | None:
-        """The port of the peer's entry in the settings, at the address that it asked from."""
+    def _address(self, commitment: Commitment) -> Address | None:
+        """The port of the peer's entry in the settings, at the address that it asked from; over TLS if it calls so."""
         for allowed in self._listener.allow:
             if (
                 allowed.port is not None
                 and allowed.ae_title == commitment.calling_ae
                 and may_call_from(allowed, commitment.peer_address)
             ):
-                return _Address(allowed.ae_title, commitment.peer_address, allowed.port)
+                return Address(
+                    allowed.ae_title,
+                    commitment.peer_address,
+                    allowed.port,
+                    tls=allowed.certificate is not None,
+                    certificate=allowed.certificate or "",
+                )
         return None
 
     # What becomes of an attempt.

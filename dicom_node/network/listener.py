@@ -1,5 +1,6 @@
 """The listener: modalities push to it over associations (PS3.4 A and B); what they send, `intake.py` keeps."""
 
+import uuid
 from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 
@@ -12,6 +13,7 @@ from dicom_node.network.incoming import IncomingFile, Peer, StoreRequest
 from dicom_node.network.intake import Intake
 from dicom_node.network.server import FurtherService, Rejection, StorageServer
 from dicom_node.network.statuses import Status
+from dicom_node.network.tls import Credentials, bears
 
 log = structlog.get_logger()
 
@@ -27,31 +29,47 @@ class Listener:
     """A C-STORE and C-ECHO SCP.
 
     further: what else is served over the same associations.
+    credentials: for the port of associations over TLS, if the settings name one.
     """
 
-    def __init__(self, settings: ListenerSettings, intake: Intake, further: Sequence[FurtherService] = ()) -> None:
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        intake: Intake,
+        further: Sequence[FurtherService] = (),
+        credentials: Credentials | None = None,
+    ) -> None:
         self._settings = settings
         self._intake = intake
         self._server = StorageServer(
             self,
             ae_title=settings.ae_title,
             host=settings.host,
-            port=settings.port,
+            port=settings.port or None,
             contexts=accepted_contexts(),
             incoming=intake.incoming,
             max_pdu=settings.max_pdu,
             further=further,
+            tls_port=settings.tls_port,
+            credentials=credentials,
         )
 
     @property
     def port(self) -> int:
-        """The TCP port that is listened on."""
+        """The TCP port that is listened on; that for TLS if there is no other."""
         return self._server.port
+
+    @property
+    def tls_port(self) -> int | None:
+        """The TCP port for associations over TLS."""
+        return self._settings.tls_port
 
     def start(self) -> None:
         """Begin to listen; raises StorageUnavailable if the address cannot be listened on."""
         self._server.start()
-        log.info("listening", ae_title=self._settings.ae_title, host=self._settings.host, port=self.port)
+        settings = self._settings
+        tls = {"tls_port": settings.tls_port} if settings.tls_port is not None else {}
+        log.info("listening", ae_title=settings.ae_title, host=settings.host, port=settings.port, **tls)
 
     def stop(self, grace_seconds: float = 10) -> None:
         """Accept no more associations, and abort those that have not ended when the time is over."""
@@ -59,6 +77,12 @@ class Listener:
         self._intake.write_late_entries()
 
     # What the server asks, as a StorageService.
+
+    def not_secured(self, address: str, reason: str) -> None:
+        """Account for a connection that did not become one over TLS."""
+        log.warning("connection not secured", address=address, reason=reason)
+        peer = Peer(calling_ae="", called_ae="", address=address, association_id=uuid.uuid4().hex[:16])
+        self._intake.account(Action.CONNECTION_NOT_SECURED, peer, "refused", reason=reason)
 
     def admit(self, peer: Peer, open_associations: int) -> Rejection | None:
         """Whether a peer may come in: by the title it calls, its own title, its address, and our room."""
@@ -102,8 +126,11 @@ class Listener:
         titled = [allowed for allowed in settings.allow if allowed.ae_title == peer.calling_ae]
         if settings.allow and not titled:
             return Rejection(*_CALLING_AE_UNKNOWN, "Its AE title is not in the list of allowed systems.")
-        if titled and not any(may_call_from(allowed, peer.address) for allowed in titled):
+        here = [allowed for allowed in titled if may_call_from(allowed, peer.address)]
+        if titled and not here:
             return Rejection(*_CALLING_AE_UNKNOWN, "Its AE title is not allowed from its address.")
+        if here and not any(shows_what_it_must(allowed, peer) for allowed in here):
+            return Rejection(*_CALLING_AE_UNKNOWN, _not_shown(here, peer))
         if open_associations >= settings.max_associations:
             return Rejection(*_TOO_MANY, f"{open_associations} associations are open already.")
         return None
@@ -115,3 +142,15 @@ def may_call_from(allowed: AllowedPeer, address: str) -> bool:
         return True
     called_from = ip_address(address.partition("%")[0])
     return any(called_from in ip_network(network, strict=False) for network in allowed.addresses)
+
+
+def shows_what_it_must(allowed: AllowedPeer, peer: Peer) -> bool:
+    """Whether a peer has shown the certificate that its entry in the settings asks for, if it asks for one."""
+    return allowed.certificate is None or bears(peer.certificate or (), allowed.certificate)
+
+
+def _not_shown(titled: Sequence[AllowedPeer], peer: Peer) -> str:
+    asked = " or ".join(allowed.certificate for allowed in titled if allowed.certificate is not None)
+    if peer.certificate is None:
+        return f"Its AE title is allowed over TLS only, with the certificate of {asked}."
+    return f"Its AE title is allowed with the certificate of {asked}, not with that of {' or '.join(peer.certificate)}."

@@ -7,6 +7,7 @@ from pynetdicom import build_context
 
 from config.errors import PeerRefused
 from dicom_node.network.sender import Destination, associated
+from dicom_node.network.tls import Credentials
 
 
 def taken_by(
@@ -15,6 +16,7 @@ def taken_by(
     sop_classes: Iterable[UID],
     syntaxes: Sequence[UID],
     timeout_seconds: float,
+    credentials: Credentials | None = None,
 ) -> frozenset[tuple[UID, UID]]:
     """The SOP classes that a destination takes, with the transfer syntaxes in which it takes each, of those asked for.
 
@@ -22,7 +24,7 @@ def taken_by(
     """
     contexts = [build_context(sop_class, syntax) for sop_class in sop_classes for syntax in syntaxes]
     try:
-        with associated(destination, calling_ae, contexts, timeout_seconds) as association:
+        with associated(destination, calling_ae, contexts, timeout_seconds, credentials=credentials) as association:
             accepted = association.accepted_contexts
     except PeerRefused:
         return frozenset()

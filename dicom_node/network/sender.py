@@ -1,13 +1,12 @@
 """The C-STORE and C-ECHO SCU: sends objects to a destination, and says what it acknowledged (PS3.4 B)."""
 
 import socket
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -21,21 +20,17 @@ from pynetdicom.sop_class import Verification
 
 from config.errors import DamagedObject, PeerRefused, PeerUnavailable
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_node.network.contexts import (
-    UNCOMPRESSED,
-)
-from dicom_node.network.server import quiet_library
+from dicom_node.network.contexts import UNCOMPRESSED
+from dicom_node.network.server import quiet_library, send_in_step
+from dicom_node.network.tls import Credentials, NotSecured
 
 #: Coercion, elements discarded, data set does not match SOP class: the object is stored (PS3.4 B.2.3).
-_STORED_WITH_WARNING = {0xB000, 0xB006, 0xB007}
+STORED_WITH_WARNING = {0xB000, 0xB006, 0xB007}
 #: Duplicate SOP instance (PS3.7 C.5.5): the peer has it from an earlier attempt, for no other object of
 #: ours has the same UID.
 _STORED_BEFORE = 0x0111
 
 _TRANSIENT = 2
-
-#: Protocol data units that wait to be sent, at most: the rest of the file stays on the disk.
-_MOST_WAITING = 16
 
 
 class Destination(Protocol):
@@ -47,6 +42,22 @@ class Destination(Protocol):
     def host(self) -> str: ...
     @property
     def port(self) -> int: ...
+    @property
+    def tls(self) -> bool: ...
+    @property
+    def certificate(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to send, where no route says it."""
+
+    ae_title: str
+    host: str
+    port: int
+    tls: bool = False
+    #: With TLS: the name that the peer's certificate must bear; empty: the host.
+    certificate: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,20 +85,28 @@ class ObjectRefused(PeerRefused):
         self.status = status
 
 
-def send(destination: Destination, calling_ae: str, paths: Sequence[Path], timeout_seconds: float) -> Iterator[Sent]:
+def send(
+    destination: Destination,
+    calling_ae: str,
+    paths: Sequence[Path],
+    timeout_seconds: float,
+    credentials: Credentials | None = None,
+) -> Iterator[Sent]:
     """Send part-10 files over one association, and yield each object when it is acknowledged.
 
+    credentials: for a destination that is called over TLS.
     timeout_seconds: how long to wait for the connection, for each answer, and for any progress.
     A file goes out as it is, or in little endian without compression if the peer takes no other form.
     Raises PeerUnavailable (unreachable, aborted, silent, out of resources) or PeerRefused (rejected, no
     presentation context, any other failure) at the first object that was not acknowledged; those before it
     were. DamagedObject for a file that cannot be sent at all.
     """
-    files = [_identified(path) for path in paths]
-    with associated(destination, calling_ae, _contexts(files), timeout_seconds) as association:
+    files = [identified(path) for path in paths]
+    contexts = contexts_for(files)
+    with associated(destination, calling_ae, contexts, timeout_seconds, credentials=credentials) as association:
         for number, file in enumerate(files, start=1):
-            status = _store(association, file, number, destination)
-            if status in _STORED_WITH_WARNING or status in (0x0000, _STORED_BEFORE):
+            status = store(association, file, number, _address(destination))
+            if status in STORED_WITH_WARNING or status in (0x0000, _STORED_BEFORE):
                 yield Sent(file.sop_instance_uid, status)
             elif status & 0xFF00 == 0xA700:
                 raise ObjectPostponed(f"{destination.ae_title} is out of resources (0x{status:04X}).", status)
@@ -95,10 +114,12 @@ def send(destination: Destination, calling_ae: str, paths: Sequence[Path], timeo
                 raise ObjectRefused(f"{destination.ae_title} refused the object with status 0x{status:04X}.", status)
 
 
-def echo(destination: Destination, calling_ae: str, timeout_seconds: float) -> None:
+def echo(
+    destination: Destination, calling_ae: str, timeout_seconds: float, credentials: Credentials | None = None
+) -> None:
     """Verify that a peer answers (C-ECHO, PS3.4 A); raises PeerUnavailable or PeerRefused."""
     contexts = [build_context(Verification, list(UNCOMPRESSED))]
-    with associated(destination, calling_ae, contexts, timeout_seconds) as association:
+    with associated(destination, calling_ae, contexts, timeout_seconds, credentials=credentials) as association:
         status = status_of(association.send_c_echo(), destination)
         if status != 0x0000:
             raise PeerRefused(f"{destination.ae_title} answered the C-ECHO with status 0x{status:04X}.")
@@ -111,13 +132,21 @@ def associated(
     contexts: list[PresentationContext],
     timeout_seconds: float,
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+    credentials: Credentials | None = None,
 ) -> Iterator[Association]:
     """An association that this node opens and in the end releases, or aborts after an error.
 
     roles: what is proposed where the node is not the SCU (PS3.7 D.3.3.4).
-    Raises PeerUnavailable (unreachable, silent) or PeerRefused (rejected, no presentation context).
+    credentials: for a destination that is called over TLS; without them nothing goes there.
+    Raises PeerUnavailable (unreachable, not secured, silent) or PeerRefused (rejected, no presentation context).
     """
+    if destination.tls and credentials is None:
+        # Not for good: what waits goes out when the settings name a certificate.
+        raise PeerUnavailable(
+            f"{_address(destination)} is called over TLS, and the settings have no `tls.certificate`."
+        )
     quiet_library()
+    faults: list[NotSecured] = []
     ae = AE(calling_ae)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -129,14 +158,14 @@ def associated(
             contexts=contexts,
             ae_title=destination.ae_title,
             ext_neg=list(roles),
-            evt_handlers=[(evt.EVT_CONN_OPEN, partial(_set_up_socket, timeout_seconds))],
+            evt_handlers=[(evt.EVT_CONN_OPEN, partial(_opened, destination, timeout_seconds, credentials, faults))],
         )
     except OSError as error:
         raise PeerUnavailable(f"{_address(destination)} cannot be found: {error.strerror}.") from error
     try:
         if not association.is_established:
-            raise _why_not(association, destination)
-        association.dul.send_pdu = partial(_send_in_step, association, association.dul.send_pdu, destination)
+            raise _why_not(association, destination, faults)
+        association.dul.send_pdu = partial(send_in_step, association, association.dul.send_pdu, _address(destination))
         yield association
         association.release()
     finally:
@@ -147,23 +176,24 @@ def associated(
 
 def status_of(answer: Dataset, destination: Destination) -> int:
     """The status that a peer answered; PeerUnavailable without an answer."""
-    if "Status" not in answer:
-        raise PeerUnavailable(f"{_address(destination)} ended the association or did not answer in time.")
-    return int(answer.Status)
+    return _status(answer, _address(destination))
 
 
 @dataclass(frozen=True)
-class _File:
+class StoredPart10:
+    """A file that can be sent, by its File Meta Information."""
+
     path: Path
     sop_class_uid: UID
     sop_instance_uid: UID
     transfer_syntax_uid: UID
 
 
-def _identified(path: Path) -> _File:
+def identified(path: Path) -> StoredPart10:
+    """What a file is; DamagedObject for one that says nothing of it."""
     try:
         meta = read_file_meta_info(path)
-        return _File(
+        return StoredPart10(
             path,
             UID(meta.MediaStorageSOPClassUID),
             UID(meta.MediaStorageSOPInstanceUID),
@@ -174,7 +204,7 @@ def _identified(path: Path) -> _File:
         raise DamagedObject(f"{path} is not a DICOM file with a header.") from error
 
 
-def _contexts(files: Sequence[_File]) -> list[PresentationContext]:
+def contexts_for(files: Sequence[StoredPart10]) -> list[PresentationContext]:
     """For each SOP class a context of its own for each transfer syntax, so that the peer cannot choose one
     of them and thereby decline the others."""
     wanted: dict[tuple[UID, UID], None] = {}
@@ -184,23 +214,65 @@ def _contexts(files: Sequence[_File]) -> list[PresentationContext]:
     return [build_context(sop_class, syntax) for sop_class, syntax in wanted]
 
 
-def _set_up_socket(timeout_seconds: float, event: evt.Event) -> None:
-    connection: socket.socket = event.assoc.dul.socket.socket
+def store(
+    association: Association, file: StoredPart10, number: int, who: str, moved_for: tuple[str, int] | None = None
+) -> int:
+    """Send a file over an association; the status that the peer answers.
+
+    number: counts the requests of the association. who: the peer, in words. moved_for: the AE title that asked for a
+        C-MOVE, and its Message ID (PS3.7 9.1.1.1.8).
+    The file goes out as it is, or in little endian without compression if the peer takes no other form.
+    Raises PeerUnavailable without an answer, PeerRefused if the peer takes the object in no form.
+    """
+    accepted = [
+        UID(context.transfer_syntax[0])
+        for context in association.accepted_contexts
+        if context.abstract_syntax == file.sop_class_uid and context.as_scu
+    ]
+    if file.transfer_syntax_uid in accepted:
+        what: Path | Dataset = file.path
+    elif set(accepted) & set(UNCOMPRESSED):
+        what = _decompressed(file)
+    else:
+        form = f"{file.sop_class_uid.name} in {file.transfer_syntax_uid.name}"
+        raise PeerRefused(f"{who} does not take {form}.")
+    if not association.is_established:
+        raise PeerUnavailable(f"{who} ended the association.")
+    asking, message = moved_for or (None, None)
+    message_id = (number - 1) % 65535 + 1
+    return _status(association.send_c_store(what, message_id, originator_aet=asking, originator_id=message), who)
+
+
+def _opened(
+    destination: Destination,
+    timeout_seconds: float,
+    credentials: Credentials | None,
+    faults: list[NotSecured],
+    event: evt.Event,
+) -> None:
+    """Set up a connection before anything goes over it, and secure it if it is to be.
+
+    One that cannot be secured is closed, and left to pynetdicom to be found so.
+    """
+    wrapper = event.assoc.dul.socket
     # A small unit is not to wait for the acknowledgement of the one before, nor a dead peer to hold us.
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.settimeout(timeout_seconds)
+    wrapper.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if destination.tls and credentials is not None:
+        name = destination.certificate or destination.host
+        try:
+            wrapper.socket = credentials.connect(wrapper.socket, destination.host, name)
+        except NotSecured as error:
+            faults.append(error)
+            return
+    wrapper.socket.settimeout(timeout_seconds)
 
 
-def _send_in_step(association: Association, send_pdu: Any, destination: Destination, primitive: Any) -> None:
-    """Hand over the next data unit when the one that sends has room, for pynetdicom's queue has no end."""
-    while association.dul.to_provider_queue.qsize() >= _MOST_WAITING:
-        if not association.dul.is_alive():
-            raise PeerUnavailable(f"{_address(destination)} ended the connection.")
-        time.sleep(0.0005)
-    send_pdu(primitive)
-
-
-def _why_not(association: Association, destination: Destination) -> PeerUnavailable | PeerRefused:
+def _why_not(
+    association: Association, destination: Destination, faults: list[NotSecured]
+) -> PeerUnavailable | PeerRefused:
+    if faults:
+        # An administrator may mend it within the day.
+        return PeerUnavailable(f"{_address(destination)} cannot be called over TLS: {faults[0]}")
     answer = association.acceptor.primitive
     if association.is_rejected and answer is not None:
         said = f"{_address(destination)} rejected the association: {answer.reason_str}."
@@ -210,25 +282,7 @@ def _why_not(association: Association, destination: Destination) -> PeerUnavaila
     return PeerUnavailable(f"{_address(destination)} cannot be reached, or does not answer.")
 
 
-def _store(association: Association, file: _File, number: int, destination: Destination) -> int:
-    accepted = [
-        UID(context.transfer_syntax[0])
-        for context in association.accepted_contexts
-        if context.abstract_syntax == file.sop_class_uid
-    ]
-    if file.transfer_syntax_uid in accepted:
-        what: Path | Dataset = file.path
-    elif set(accepted) & set(UNCOMPRESSED):
-        what = _decompressed(file)
-    else:
-        form = f"{file.sop_class_uid.name} in {file.transfer_syntax_uid.name}"
-        raise PeerRefused(f"{_address(destination)} does not take {form}.")
-    if not association.is_established:
-        raise PeerUnavailable(f"{_address(destination)} ended the association.")
-    return status_of(association.send_c_store(what, (number - 1) % 65535 + 1), destination)
-
-
-def _decompressed(file: _File) -> Dataset:
+def _decompressed(file: StoredPart10) -> Dataset:
     """The object without compression; pynetdicom writes it with implicit or explicit VR as was accepted."""
     try:
         dataset = dcmread(file.path)
@@ -240,6 +294,12 @@ def _decompressed(file: _File) -> Dataset:
             "The peer takes no compressed pixel data, and the object's cannot be decompressed."
         ) from error
     return dataset
+
+
+def _status(answer: Dataset, who: str) -> int:
+    if "Status" not in answer:
+        raise PeerUnavailable(f"{who} ended the association or did not answer in time.")
+    return int(answer.Status)
 
 
 def _address(destination: Destination) -> str:

@@ -8,8 +8,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from socketserver import BaseServer
@@ -21,10 +21,11 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
-from config.errors import StorageUnavailable
+from config.errors import PeerUnavailable, StorageUnavailable
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_node.network.contexts import in_the_order_of
+from dicom_node.network.contexts import in_the_order_of, in_the_roles_of
 from dicom_node.network.incoming import IncomingFile, Peer, StoreRequest, StreamedMessages, file_of, printable
+from dicom_node.network.tls import Credentials, NotSecured, names_shown
 
 log = structlog.get_logger()
 
@@ -33,6 +34,9 @@ IDLE_SECONDS = 60.0
 
 #: A larger protocol data unit than this is no mistake about the maximum, it is an attack or garbage.
 _LARGEST_PDU = 16 << 20
+
+#: Protocol data units that wait to be sent, at most: what else is to be sent stays where it is.
+_MOST_WAITING = 16
 
 #: The state machine's event of an unrecognised or invalid PDU (PS3.8 table 9-10).
 _INVALID_PDU = "Evt19"
@@ -51,17 +55,26 @@ class Rejection:
     reason: str
 
 
+#: Serves a request; called with the association, the primitive, and the presentation context.
+Request = Callable[[Association, Any, PresentationContext], None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class FurtherService:
     """A service beside storage: what is negotiated for it, and what serves it."""
 
     contexts: tuple[PresentationContext, ...]
     #: Of pynetdicom: an event and what is called for it, in the thread of the association.
-    handlers: tuple[tuple[Any, Callable[[evt.Event], Any]], ...]
+    handlers: tuple[tuple[Any, Callable[[evt.Event], Any]], ...] = ()
+    #: Requests that it answers by itself, by pynetdicom's type of their primitive, in the same thread.
+    requests: Mapping[type[Any], Request] = field(default_factory=dict)
 
 
 class StorageService(Protocol):
     """What a server does with associations and objects; called in the thread of the association."""
+
+    def not_secured(self, address: str, reason: str) -> None:
+        """A peer opened a connection for TLS, and the handshake failed; the connection is closed."""
 
     def admit(self, peer: Peer, open_associations: int) -> Rejection | None:
         """Whether the peer may open an association, beside those that are open."""
@@ -83,7 +96,11 @@ class StorageService(Protocol):
 
 
 class StorageServer:
-    """Listens on a port and serves associations, each in threads of its own."""
+    """Listens and serves associations, each in threads of its own.
+
+    port: for associations without TLS, 0 for one of the system's choice, None for none.
+    tls_port, credentials: for associations over TLS; None for none.
+    """
 
     def __init__(
         self,
@@ -91,14 +108,19 @@ class StorageServer:
         *,
         ae_title: str,
         host: str,
-        port: int,
+        port: int | None,
         contexts: list[PresentationContext],
         incoming: Path,
         max_pdu: int,
         further: Sequence[FurtherService] = (),
+        tls_port: int | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self._service = service
-        self._address = (host, port)
+        self._host = host
+        self._ports: dict[int, Credentials | None] = {} if port is None else {port: None}
+        if tls_port is not None and credentials is not None:
+            self._ports[tls_port] = credentials
         self._contexts = [*contexts, *(context for service in further for context in service.contexts)]
         self._further = further
         self._incoming = incoming
@@ -109,17 +131,32 @@ class StorageServer:
         # The service decides on the number of associations, so that a refusal is accounted for.
         self._ae.maximum_associations = 1 << 20
         self._ae.network_timeout = IDLE_SECONDS
-        self._server: _Server | None = None
-        self._thread: threading.Thread | None = None
+        #: The ids of the associations that were admitted and have not ended, over all ports.
+        self._open: set[str] = set()
+        self._servers: list[_Server] = []
+        self._threads: list[threading.Thread] = []
 
     @property
     def port(self) -> int:
-        """The TCP port that is listened on; the system's choice if it was to be 0."""
-        return int(self._server.server_address[1]) if self._server is not None else self._address[1]
+        """The first TCP port that is listened on; the system's choice if it was to be 0."""
+        return int(self._servers[0].server_address[1]) if self._servers else next(iter(self._ports))
 
     def start(self) -> None:
-        """Begin to listen; raises StorageUnavailable if the address cannot be listened on."""
+        """Begin to listen; raises StorageUnavailable if an address cannot be listened on."""
         quiet_library()
+        try:
+            for port, credentials in self._ports.items():
+                self._servers.append(self._listening_on(port, credentials))
+        except StorageUnavailable:
+            while self._servers:
+                self._servers.pop().server_close()
+            raise
+        for server in self._servers:
+            thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="listener", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def _listening_on(self, port: int, credentials: Credentials | None) -> "_Server":
         handlers = [
             (evt.EVT_REQUESTED, partial(_requested, self._service)),
             (evt.EVT_ACCEPTED, partial(_accepted, self._service)),
@@ -127,36 +164,38 @@ class StorageServer:
             *(handler for service in self._further for handler in service.handlers),
         ]
         try:
-            self._server = self._ae.make_server(
-                self._address,
+            server: _Server = self._ae.make_server(
+                (self._host, port),
                 contexts=self._contexts,
                 evt_handlers=handlers,
                 server_class=_Server,
                 request_handler=_Connection,
                 service=self._service,
                 incoming=self._incoming,
+                still_open=self._open,
+                credentials=credentials,
+                requests={kind: serve for service in self._further for kind, serve in service.requests.items()},
             )
         except OSError as error:
-            host, port = self._address
-            raise StorageUnavailable(f"Cannot listen on {host}, port {port}: {error.strerror}.") from error
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="listener", daemon=True)
-        self._thread.start()
+            raise StorageUnavailable(f"Cannot listen on {self._host}, port {port}: {error.strerror}.") from error
+        return server
 
     def stop(self, grace_seconds: float = 10) -> None:
         """Listen no more, let open associations come to their end for a while, then abort them."""
-        if self._server is None or self._thread is None:
-            return
-        server, self._server = self._server, None
-        BaseServer.shutdown(server)
-        server.server_close()
-        self._thread.join()
+        servers, self._servers = self._servers, []
+        threads, self._threads = self._threads, []
+        for server, thread in zip(servers, threads, strict=True):
+            BaseServer.shutdown(server)
+            server.server_close()
+            thread.join()
         end = time.monotonic() + grace_seconds
-        for association in server.active_associations:
+        active = [association for server in servers for association in server.active_associations]
+        for association in active:
             if not association.is_established:
                 association.dul.socket.close()
                 continue
             association.join(max(0.0, end - time.monotonic()))
-        aborted = [association for association in server.active_associations if association.is_established]
+        aborted = [association for association in active if association.is_established]
         for association in aborted:
             association.abort()
         end = time.monotonic() + grace_seconds
@@ -168,6 +207,18 @@ def quiet_library() -> None:
     """Tell pynetdicom not to format each message for its log, and to send files as they are."""
     _config.LOG_HANDLER_LEVEL = "none"
     _config.STORE_SEND_CHUNKED_DATASET = True
+
+
+def send_in_step(association: Association, send_pdu: Callable[[Any], None], who: str, primitive: Any) -> None:
+    """Hand over the next data unit when the one that sends has room, for pynetdicom's queue has no end.
+
+    Raises PeerUnavailable when the connection has ended.
+    """
+    while association.dul.to_provider_queue.qsize() >= _MOST_WAITING:
+        if not association.dul.is_alive():
+            raise PeerUnavailable(f"{who} ended the connection.")
+        time.sleep(0.0005)
+    send_pdu(primitive)
 
 
 def _read_exactly(dul: Any, connection: socket.socket, length: int) -> bytearray:
@@ -192,17 +243,41 @@ def _read_exactly(dul: Any, connection: socket.socket, length: int) -> bytearray
 
 class _Server(ThreadedAssociationServer):  # type: ignore[misc]
     request_queue_size = 128
+    #: A handshake that is under way holds up no end of the process.
+    daemon_threads = True
 
-    def __init__(self, *args: Any, service: StorageService, incoming: Path, **more: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        service: StorageService,
+        incoming: Path,
+        requests: Mapping[type[Any], Request],
+        still_open: set[str],
+        credentials: Credentials | None,
+        **more: Any,
+    ) -> None:
         self.service = service
         self.incoming = incoming
-        #: The ids of the associations that were admitted and have not ended.
-        self.open: set[str] = set()
+        self.requests = requests
+        self.open = still_open
+        self.credentials = credentials
         super().__init__(*args, **more)
 
 
 class _Connection(RequestHandler):  # type: ignore[misc]
-    """Makes the association of a connection, with our reader in it."""
+    """Makes the association of a connection, with our reader in it, in a thread of its own."""
+
+    request: socket.socket
+
+    def handle(self) -> None:
+        """Secure the connection if it is to be, and begin to serve it."""
+        if self.server.credentials is not None:
+            try:
+                self.request = self.server.credentials.accept(self.request)
+            except NotSecured as error:
+                self.server.service.not_secured(self.client_address[0], str(error))
+                return
+        super().handle()
 
     def _create_association(self) -> Association:
         association = super()._create_association()
@@ -213,8 +288,35 @@ class _Connection(RequestHandler):  # type: ignore[misc]
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         association.dul.socket.recv = partial(_read_exactly, association.dul, self.request)
         association.dimse = StreamedMessages(association, self.server.incoming, service.has_room, service.refuse)
+        association.dul.send_pdu = partial(send_in_step, association, association.dul.send_pdu, "The peer")
+        association._serve_request = partial(_serve, association, association._serve_request, self.server.requests)
         association.run = partial(_run_to_the_end, association, association.run, service, self.server.open)
         return association
+
+
+def _serve(
+    association: Association,
+    serve_usually: Callable[[Any, int], None],
+    requests: Mapping[type[Any], Request],
+    message: Any,
+    context_id: int,
+) -> None:
+    """Serve a request as pynetdicom does, or have the service that answers it by itself do so."""
+    serve, context = requests.get(type(message)), association._accepted_cx.get(context_id)
+    if serve is None or context is None or not message.is_valid_request:
+        serve_usually(message, context_id)
+        return
+    association.dimse.cancel_req = {}
+    # Says that requests may be sent meanwhile.
+    association._is_paused = True
+    try:
+        serve(association, message, context)
+    except Exception:
+        log.exception("a request could not be served")
+        association.abort()
+    finally:
+        association._is_paused = False
+        association.dimse.cancel_req = {}
 
 
 def _run_to_the_end(
@@ -239,6 +341,7 @@ def _requested(service: StorageService, event: evt.Event) -> None:
         called_ae=printable(request.called_ae_title),
         address=str(association.requestor.address),
         association_id=uuid.uuid4().hex[:16],
+        certificate=names_shown(association.dul.socket.socket),
     )
     association.dimse.peer = peer
     still_open = association._server.open
@@ -253,8 +356,10 @@ def _requested(service: StorageService, event: evt.Event) -> None:
         association.kill()
         return
     still_open.add(peer.association_id)
+    offered = {uid for uid, role in association.requestor.role_selection.items() if role.scp_role}
     association.acceptor.supported_contexts = in_the_order_of(
-        request.presentation_context_definition_list, association.acceptor.supported_contexts
+        request.presentation_context_definition_list,
+        in_the_roles_of(offered, association.acceptor.supported_contexts),
     )
 
 

@@ -25,8 +25,11 @@ class Drawn:
 
     frames: int
     labelled: int
+    burned_in: bool = True
 
     def __str__(self) -> str:
+        if not self.burned_in:
+            return "nothing; the presentation state beside the picture marks them"
         if self.labelled == self.frames:
             return "border and label"
         if self.labelled == 0:
@@ -43,7 +46,10 @@ def draw_mark(
     another time; black, white: stored values that are shown so. The border runs round all that was measured, and a
     thin dotted line parts what was measured in the frame from what was measured at another time. The label keeps one
     place through the cine when one lies outside of what was measured in every frame, else each position has its own.
+    Draws nothing where the mark is not to be burned in.
     """
+    if not mark.burned_in:
+        return Drawn(frames=len(stored), labelled=0, burned_in=False)
     for frame in np.flatnonzero(elsewhen.any(axis=(1, 2))):
         ink, _ = _ink_and_paper(stored[frame : frame + 1], aperture[frame : frame + 1], mark, 1, black, white)
         stored[frame, _dotted(aperture[frame], elsewhen[frame])] = ink

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
+from config.mark import Mark
 from dicom_node.objects.companion import Companion, reference, series_reference
 from dicom_node.objects.identity import Origin
 from dicom_node.objects.mark import label_box
@@ -187,7 +188,12 @@ class MeasuredView(_State):
 
 
 def _annotations(pictures: Sequence[Dataset], reconstruction: Reconstruction, origin: Origin) -> Iterator[Dataset]:
-    """For each still view the border of all that was measured and, within it, of what was in the frame itself."""
+    """For each still view the border of all that was measured and, within it, of what was in the frame itself.
+
+    The label keeps one place through the cine where one lies outside of what was measured in every frame.
+    """
+    ever = np.asarray(reconstruction.aperture.any(axis=0) | reconstruction.elsewhen.any(axis=0))
+    place = label_box(ever, origin.mark)
     for frames in still_views(reconstruction.aperture, reconstruction.elsewhen):
         aperture, elsewhen = (mask[frames.start] for mask in (reconstruction.aperture, reconstruction.elsewhen))
         lines = outlines(aperture | elsewhen) + (outlines(aperture) if elsewhen.any() else [])
@@ -198,16 +204,15 @@ def _annotations(pictures: Sequence[Dataset], reconstruction: Reconstruction, or
             annotation.GraphicObjectSequence = [
                 GraphicObject(graphic_type="POLYLINE", graphic_data=line, units="PIXEL") for line in lines
             ]
-            annotation.TextObjectSequence = [_label(aperture | elsewhen, origin)]
+            annotation.TextObjectSequence = [_label(origin.mark, place or label_box(aperture | elsewhen, origin.mark))]
             yield annotation
 
 
-def _label(measured: NDArray[np.bool_], origin: Origin) -> TextObject:
+def _label(mark: Mark, box: tuple[int, int, int, int] | None) -> TextObject:
     """The label where it has room beside what was measured, or else at the corner of the picture."""
-    box = label_box(measured, origin.mark)
     if box is None:
-        return TextObject(text_value=origin.mark.label, units="PIXEL", anchor_point=(0.0, 0.0))
-    return TextObject(text_value=origin.mark.label, units="PIXEL", bounding_box=tuple(float(edge) for edge in box))
+        return TextObject(text_value=mark.label, units="PIXEL", anchor_point=(0.0, 0.0))
+    return TextObject(text_value=mark.label, units="PIXEL", bounding_box=tuple(float(edge) for edge in box))
 
 
 def _frames(pictures: Sequence[Dataset], frames: slice) -> list[Dataset]:

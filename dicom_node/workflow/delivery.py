@@ -6,6 +6,7 @@ a crash interrupts is sent again: the objects are the same, and a destination ta
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +21,9 @@ from dicom_node.backoff import wait_seconds
 from dicom_node.logs import hashed
 from dicom_node.network.negotiation import taken_by
 from dicom_node.network.sender import send
+from dicom_node.network.tls import Credentials
 from dicom_node.rounds import Rounds
+from dicom_node.workflow.commitment import end_if_committed, seek_commitment
 from dicom_node.workflow.compression import LosslessCopies
 from dicom_node.workflow.patience import persist
 from dicom_node.workflow.settlement import (
@@ -30,11 +33,12 @@ from dicom_node.workflow.settlement import (
     settle_acknowledged,
     settle_postponed,
     settle_refused,
+    still_waiting,
     take,
 )
 from storage.database import Database
 from storage.files import ObjectStore
-from storage.schema import Delivery
+from storage.schema import Delivery, Job
 
 log = structlog.get_logger()
 
@@ -52,6 +56,7 @@ class Courier:
 
     table: gives the routes in force, which name the destinations.
     calling_ae: by which a destination is called that names none.
+    credentials: for destinations that are called over TLS.
     name: no two couriers alive share one. What a dead namesake had under way is free again at once.
     """
 
@@ -64,6 +69,7 @@ class Courier:
         table: Callable[[], RouteTable],
         calling_ae: str,
         name: str,
+        credentials: Credentials | None = None,
     ) -> None:
         self._database = database
         self._store = store
@@ -72,6 +78,7 @@ class Courier:
         self._table = table
         self._calling_ae = calling_ae
         self._name = name
+        self._credentials = credentials
         self._rounds = Rounds(
             "delivery",
             every_seconds=settings.poll_seconds,
@@ -119,6 +126,7 @@ class Courier:
         left = [consignment for consignment in left if self._is_whole(consignment, destination)]
         while left and not self._stopping.is_set():
             left = self._associate(destination, left)
+            left = self._settle(partial(still_waiting, consignments=left))
 
     def _associate(self, destination: Destination, consignments: list[Consignment]) -> list[Consignment]:
         """Send over one association; what is left to be sent over another."""
@@ -126,7 +134,7 @@ class Courier:
         calling_ae = destination.calling_ae or self._calling_ae
         try:
             paths = self._files(destination, calling_ae, [consignment.digest for consignment in left])
-            for sent in send(destination, calling_ae, paths, self._settings.timeout_seconds):
+            for sent in send(destination, calling_ae, paths, self._settings.timeout_seconds, self._credentials):
                 self._acknowledge(left.pop(0), destination, sent.status)
                 if self._stopping.is_set():
                     break
@@ -148,11 +156,11 @@ class Courier:
         """What to send: compressed without loss where the destination takes it so."""
         if not destination.compressed:
             return [self._store.path(digest) for digest in digests]
-        timeout = self._settings.timeout_seconds
+        timeout, credentials = self._settings.timeout_seconds, self._credentials
         return self._copies.files(
             destination.name,
             digests,
-            lambda classes, syntaxes: taken_by(destination, calling_ae, classes, syntaxes, timeout),
+            lambda classes, syntaxes: taken_by(destination, calling_ae, classes, syntaxes, timeout, credentials),
         )
 
     def _is_whole(self, consignment: Consignment, destination: Destination) -> bool:
@@ -165,7 +173,11 @@ class Courier:
         return True
 
     def _acknowledge(self, consignment: Consignment, destination: Destination, status: int) -> None:
-        self._settle(lambda tx: settle_acknowledged(tx, consignment, destination, status))
+        def acknowledged(tx: Session) -> None:
+            settle_acknowledged(tx, consignment, destination, status)
+            self._committed(tx, consignment, destination)
+
+        self._settle(acknowledged)
         self._copies.forget(destination.name, consignment.digest)
         log.info(
             "delivered",
@@ -181,9 +193,19 @@ class Courier:
         reason: str,
         status: int | None = None,
     ) -> None:
-        self._settle(lambda tx: settle_refused(tx, consignment, destination, reason=reason, status=status))
+        def refused(tx: Session) -> None:
+            settle_refused(tx, consignment, destination, reason=reason, status=status)
+            self._committed(tx, consignment, destination)
+
+        self._settle(refused)
         self._copies.forget(consignment.destination, consignment.digest)
         log.warning("delivery refused", job=consignment.job_id, destination=consignment.destination, reason=reason)
+
+    def _committed(self, tx: Session, consignment: Consignment, destination: Destination | None) -> None:
+        """With what was just settled the destination may be one to ask, or the job be committed already."""
+        if destination is not None:
+            seek_commitment(tx, consignment.job_id, destination)
+        end_if_committed(tx, tx.get_one(Job, consignment.job_id))
 
     def _postpone(
         self, consignments: list[Consignment], destination: Destination, reason: str, status: int | None

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from config.errors import Declined
 from config.routes import QueuedRoute
 from dicom_node.audit import Action, record
+from dicom_node.objects.report import ReportDraft, Unmade
 from dicom_node.objects.source_faults import faults
 from dicom_node.sop_classes import PASSED_ON
 from dicom_node.workflow.reconstruction import objects_of, read_image, reconstruction_of, seed_of
@@ -93,6 +94,7 @@ def work_out(
     weights = reconstructor.weights
     model = f"{weights.profile} {weights.version}"
     outcome = Outcome([], [], [], model=model, digest=weights.digest)
+    drafts: list[tuple[ReportDraft, list[tuple[ReceivedObject, list[str]]], list[str]]] = []
     for number, original in enumerate(originals):
 
         def share(done: float, number: int = number) -> None:
@@ -106,18 +108,19 @@ def work_out(
         try:
             source = _read(store, original)
             reconstruction = reconstruction_of(source, reconstructor, mode=route.mode, progress=share)
-            results = [
-                (_keep(store, dataset), destinations)
-                for profile, destinations in route.by_objects.items()
-                for dataset in objects_of(
+            results = []
+            for profile, destinations in route.by_objects.items():
+                carried = objects_of(
                     source,
                     reconstruction,
                     route=route.name,
                     mark=route.mark,
                     profile=profile,
-                    segmentation=route.segmentation,
+                    beside=route.beside,
                 )
-            ]
+                results += [(_keep(store, dataset), destinations) for dataset in carried.objects]
+                if carried.report is not None:
+                    drafts.append((carried.report, results, destinations))
         except Declined as error:
             outcome.refused.append(Refused(original, str(error)))
             continue
@@ -129,6 +132,9 @@ def work_out(
             device=reconstructor.device,
         )
         outcome.made.append(made)
+    for draft, results, destinations in drafts:
+        report = draft.finished([_unmade(refused) for refused in outcome.refused])
+        results.append((_keep(store, report), destinations))
     return outcome
 
 
@@ -159,6 +165,16 @@ def _read(store: ObjectStore, original: StoredObject) -> Dataset:
     store.verify(original.digest)
     with store.open(original.digest) as file:
         return read_image(file)
+
+
+def _unmade(refused: Refused) -> Unmade:
+    """How a report on the others names an original that was not reconstructed."""
+    return Unmade(
+        sop_class_uid=refused.original.sop_class_uid,
+        sop_instance_uid=refused.original.sop_instance_uid,
+        series_instance_uid=refused.original.series_instance_uid,
+        reason=refused.reason,
+    )
 
 
 def _keep(store: ObjectStore, dataset: Dataset) -> ReceivedObject:

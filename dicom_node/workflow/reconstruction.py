@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -11,11 +12,15 @@ from pydicom.dataset import Dataset
 
 from config.errors import UnfamiliarImage, UnsupportedImage
 from config.mark import Mark
-from config.objects import ObjectProfile
+from config.objects import Beside, ObjectProfile
 from dicom_node.deflated import InflatedTooFar, inflated
 from dicom_node.objects.identity import Origin
+from dicom_node.objects.presentation_state import presentation_states
+from dicom_node.objects.report import ReportDraft
 from dicom_node.objects.secondary_capture import check_identity, secondary_captures
 from dicom_node.objects.segmentation import Segmentation
+from dicom_node.objects.source_faults import faults
+from dicom_node.objects.uncertainty import Uncertainty
 from dicom_node.sop_classes import PASSED_ON
 from dicom_node.workflow.routing import facts
 from inference.aperture import find_apertures
@@ -56,13 +61,13 @@ def results_of(
     route: str,
     mark: Mark,
     mode: Mode,
-    segmentation: bool = True,
+    beside: Beside = Beside(),  # noqa: B008 - it is frozen
     seed: int | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> list[Dataset]:
     """The objects that carry the reconstruction of `source` to PACS: `reconstruction_of` it, then `objects_of` that."""
     reconstruction = reconstruction_of(source, reconstructor, mode=mode, seed=seed, progress=progress)
-    return objects_of(source, reconstruction, route=route, mark=mark, segmentation=segmentation)
+    return objects_of(source, reconstruction, route=route, mark=mark, beside=beside).all()
 
 
 def reconstruction_of(
@@ -96,6 +101,19 @@ def reconstruction_of(
     return reconstruction
 
 
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What carries a reconstruction to some destinations, in the order in which to send it, and the report after that,
+    which waits for what becomes of the other images of the job."""
+
+    objects: list[Dataset]
+    report: ReportDraft | None
+
+    def all(self) -> list[Dataset]:
+        """Every object, of an image that is reconstructed by itself."""
+        return self.objects if self.report is None else [*self.objects, self.report.finished()]
+
+
 def objects_of(
     source: Dataset,
     reconstruction: Reconstruction,
@@ -103,18 +121,32 @@ def objects_of(
     route: str,
     mark: Mark,
     profile: ObjectProfile = "multiframe_sc",
-    segmentation: bool = True,
-) -> list[Dataset]:
-    """The objects that carry a reconstruction to the destinations of one profile, in the order in which to send them.
+    beside: Beside = Beside(),  # noqa: B008 - it is frozen
+) -> Results:
+    """What carries a reconstruction to the destinations of one profile.
 
-    First the pictures, see `secondary_captures`, then the Segmentation that refers to them.
-    segmentation: whether there is to be one.
+    First the pictures, see `secondary_captures`, then what refers to them; but first what marks pictures that bear no
+    mark themselves.
+    beside: what of that there is to be.
     """
+    if not mark.burned_in and not beside.presentation_state:
+        raise ValueError("Generated pixels are marked in the picture or by a presentation state.")
     pictures = secondary_captures(source, reconstruction, route=route, mark=mark, profile=profile)
-    if not segmentation:
-        return pictures
     origin = Origin.of(reconstruction.provenance, route=route, mark=mark, profile=profile)
-    return [*pictures, Segmentation(source, pictures, reconstruction, origin=origin)]
+    states = presentation_states(source, pictures, reconstruction, origin=origin) if beside.presentation_state else []
+    companions = list(states)
+    if beside.segmentation:
+        companions.append(Segmentation(source, pictures, reconstruction, origin=origin))
+    if beside.uncertainty:
+        companions.append(Uncertainty(source, pictures, reconstruction, origin=origin))
+    report = None
+    if beside.report:
+        notes = faults(source)
+        report = ReportDraft.of(source, pictures, companions, reconstruction, origin=origin, notes=notes)
+    # Nobody should get unmarked pictures, and then not their mark.
+    first = pictures if mark.burned_in else [*states, *pictures]
+    rest = companions if mark.burned_in else companions[len(states) :]
+    return Results(objects=[*first, *rest], report=report)
 
 
 def seed_of(source: Dataset) -> int:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
-from pydicom.uid import SegmentationStorage
+from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from config.routes import Destination
 from dicom_node.audit import Action, record
+from dicom_node.sop_classes import BESIDE
 from storage.database import current_time
 from storage.outbox import abandon, acknowledge, claim_delivery, outstanding, postpone, refuse
 from storage.queue import move
@@ -37,6 +38,7 @@ class Consignment:
     #: SHA-256 of the file, its name in the object store.
     digest: str
     size: int
+    sop_class_uid: str
     study_instance_uid: str
     series_instance_uid: str
     sop_instance_uid: str
@@ -59,28 +61,31 @@ def take(
         delivery = claim_delivery(tx, owner=owner, lease_seconds=lease_seconds, destinations=[destination])
         if delivery is None:
             break
-        object = tx.get_one(StoredObject, delivery.object_id)
-        taken.append(
-            Consignment(
-                delivery_id=delivery.id,
-                job_id=delivery.job_id,
-                attempt=delivery.attempts,
-                destination=delivery.destination,
-                digest=object.digest,
-                size=object.size,
-                study_instance_uid=object.study_instance_uid,
-                series_instance_uid=object.series_instance_uid,
-                sop_instance_uid=object.sop_instance_uid,
-            )
-        )
+        taken.append(_consignment(tx, delivery))
     return taken
+
+
+def _consignment(tx: Session, delivery: Delivery) -> Consignment:
+    object = tx.get_one(StoredObject, delivery.object_id)
+    return Consignment(
+        delivery_id=delivery.id,
+        job_id=delivery.job_id,
+        attempt=delivery.attempts,
+        destination=delivery.destination,
+        digest=object.digest,
+        size=object.size,
+        sop_class_uid=object.sop_class_uid,
+        study_instance_uid=object.study_instance_uid,
+        series_instance_uid=object.series_instance_uid,
+        sop_instance_uid=object.sop_instance_uid,
+    )
 
 
 def set_out(tx: Session, consignments: Iterable[Consignment]) -> set[int]:
     """Begin the delivery of the jobs; the numbers of those that are still to be delivered."""
     under_way = set()
     for job_id in sorted({consignment.job_id for consignment in consignments}):
-        job = _locked_job(tx, job_id)
+        job = locked_job(tx, job_id)
         if job.state == JobState.RECONSTRUCTED:
             job = move(tx, job_id, JobState.DELIVERING)
         if job.state == JobState.DELIVERING:
@@ -90,10 +95,10 @@ def set_out(tx: Session, consignments: Iterable[Consignment]) -> set[int]:
 
 def settle_acknowledged(tx: Session, sent: Consignment, to: Destination, status: int) -> None:
     """The destination has the object; with the last of its objects the job is delivered."""
-    job = _locked_job(tx, sent.job_id)
+    job = locked_job(tx, sent.job_id)
     acknowledge(tx, sent.delivery_id, status=status)
     _tell(tx, sent, Action.DELIVERED, to, status=_spelled(status), attempt=sent.attempt)
-    _end_if_settled(tx, job)
+    end_if_settled(tx, job)
 
 
 def settle_postponed(
@@ -107,13 +112,13 @@ def settle_postponed(
     give_up_after: timedelta,
 ) -> None:
     """Try again after a wait; or give up when the job has been on its way for too long."""
-    job = _locked_job(tx, sent.job_id)
+    job = locked_job(tx, sent.job_id)
     # A job enters `delivering` when its delivery begins and when a person has it retried, and then rests.
     if current_time(tx) - job.updated_at > give_up_after:
         hours = give_up_after / timedelta(hours=1)
         abandon(tx, sent.delivery_id, reason=f"given up after {hours:g} h: {reason}", status=status)
         _tell(tx, sent, Action.DELIVERY_ABANDONED, to, "failed", reason=reason, status=_spelled(status))
-        _end_if_settled(tx, job)
+        end_if_settled(tx, job)
         return
     postpone(tx, sent.delivery_id, reason=reason, status=status, wait_seconds=wait_seconds)
     _tell(
@@ -133,23 +138,43 @@ def settle_refused(
     tx: Session, sent: Consignment, to: Destination | None, *, reason: str, status: int | None = None
 ) -> None:
     """The destination will not take the object, or it cannot be sent: no more attempts."""
-    job = _locked_job(tx, sent.job_id)
+    job = locked_job(tx, sent.job_id)
     refuse(tx, sent.delivery_id, reason=reason, status=status)
     _tell(tx, sent, Action.DELIVERY_REFUSED, to, "refused", reason=reason, status=_spelled(status))
-    _end_if_settled(tx, job)
+    if not _is_burned_in(job) and sent.sop_class_uid == GrayscaleSoftcopyPresentationStateStorage:
+        _hold_back(tx, job, sent, to)
+    end_if_settled(tx, job)
 
 
-def _end_if_settled(tx: Session, job: Job) -> None:
+def still_waiting(tx: Session, consignments: Iterable[Consignment]) -> list[Consignment]:
+    """Those that are still to be sent; what marks the others' pixels may have been refused meanwhile."""
+    return [each for each in consignments if tx.get_one(Delivery, each.delivery_id).state == DeliveryState.WAITING]
+
+
+def _hold_back(tx: Session, job: Job, sent: Consignment, to: Destination | None) -> None:
+    """Send nothing more of a job to a destination that refused the mark of its pictures (promise 4)."""
+    reason = "held back, for the presentation state that marks its generated pixels was refused"
+    waiting = select(Delivery).where(
+        Delivery.job_id == job.id, Delivery.destination == sent.destination, Delivery.state == DeliveryState.WAITING
+    )
+    for delivery in tx.scalars(waiting).all():
+        held = _consignment(tx, delivery)
+        refuse(tx, delivery.id, reason=reason, status=None)
+        _tell(tx, held, Action.DELIVERY_REFUSED, to, "refused", reason=reason)
+
+
+def end_if_settled(tx: Session, job: Job) -> None:
     """Delivered is what every destination acknowledged; what one did not fails the job, when none waits.
 
-    A refused Segmentation does not: it goes beside the picture, and many an archive takes pictures only.
+    Refused companions do not: they go beside the picture, and many an archive takes pictures only. But where no mark
+    is burned into the picture, the presentation states are its mark.
     """
     counts = outstanding(tx, job.id)
     if counts[DeliveryState.WAITING] or job.state != JobState.DELIVERING:
         return
     missing = counts[DeliveryState.REFUSED] + counts[DeliveryState.ABANDONED]
     reason = _reason(tx, job.id, missing, sum(counts.values())) if missing else None
-    if missing > _refused_segmentations(tx, job.id):
+    if missing > _refused_companions(tx, job):
         move(tx, job.id, JobState.FAILED, reason)
         _tell_of_job(tx, job, Action.JOB_FAILED, "failed", reason=reason)
     else:
@@ -165,22 +190,31 @@ def _reason(tx: Session, job_id: int, missing: int, total: int) -> str:
     return f"{missing} of {total} deliveries failed ({'; '.join(said)})"
 
 
-def _refused_segmentations(tx: Session, job_id: int) -> int:
+def _refused_companions(tx: Session, job: Job) -> int:
+    """How many deliveries were refused that a picture can do without."""
+    burned_in = _is_burned_in(job)
+    spare = [uid for uid in BESIDE if burned_in or uid != GrayscaleSoftcopyPresentationStateStorage]
     query = (
         select(func.count())
         .select_from(Delivery)
         .join(StoredObject, StoredObject.id == Delivery.object_id)
         .where(
-            Delivery.job_id == job_id,
+            Delivery.job_id == job.id,
             Delivery.state == DeliveryState.REFUSED,
             StoredObject.kind == ObjectKind.RESULT,
-            StoredObject.sop_class_uid == SegmentationStorage,
+            StoredObject.sop_class_uid.in_(spare),
         )
     )
     return tx.scalars(query).one()
 
 
-def _locked_job(tx: Session, job_id: int) -> Job:
+def _is_burned_in(job: Job) -> bool:
+    """Whether the pictures of a job bear their mark themselves."""
+    mark = job.settings.get("mark")
+    return not isinstance(mark, dict) or bool(mark.get("burned_in", True))
+
+
+def locked_job(tx: Session, job_id: int) -> Job:
     return tx.get_one(Job, job_id, with_for_update=True, populate_existing=True)
 
 

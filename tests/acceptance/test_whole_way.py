@@ -15,7 +15,7 @@ from inference.weights import digest_of
 from storage.transitions import JobState
 from tests.commands import Command
 from tests.databases import postgresql_database
-from tests.hospital import PACS, Hospital, aperture_of, hospital
+from tests.hospital import PACS, RESULTS, Hospital, aperture_of, hospital
 from tests.peers import wait_until
 
 
@@ -27,6 +27,8 @@ class Day:
     source: Dataset
     result: Dataset
     segmentation: Dataset
+    states: list[Dataset]
+    report: Dataset
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -47,15 +49,18 @@ def _work(here: Hospital) -> Day:
     assert here.push(SAMPLE, "-xv").accepted
     result = here.result(SAMPLE)
     (segmentation,) = wait_until(lambda: here.segmentations(SAMPLE), what="the segmentation in the PACS")
-    return Day(here, dcmread(SAMPLE), result, segmentation)
+    (report,) = wait_until(lambda: here.beside(SAMPLE, "SR"), what="the report in the PACS")
+    states = sorted(here.beside(SAMPLE, "PR"), key=lambda state: str(state.ContentLabel))
+    return Day(here, dcmread(SAMPLE), result, segmentation, states, report)
 
 
-def test_the_pacs_has_exactly_one_picture_and_one_segmentation_in_a_series_each(day: Day) -> None:
+def test_the_pacs_has_exactly_one_picture_and_what_goes_beside_it_in_a_series_each(day: Day) -> None:
     (study,) = day.here.pacs.get("/studies?expand")
     assert study["MainDicomTags"]["StudyInstanceUID"] == day.source.StudyInstanceUID
     series = [day.here.pacs.get(f"/series/{known}") for known in study["Series"]]
-    assert [len(one["Instances"]) for one in series] == [1, 1]
-    assert {one["MainDicomTags"]["Modality"] for one in series} == {day.source.Modality, "SEG"}
+    held = {one["MainDicomTags"]["Modality"]: len(one["Instances"]) for one in series}
+    assert held == {day.source.Modality: 1, "SEG": 1, "PR": 2, "SR": 1}
+    assert len(series) == 4
     assert day.source.SeriesInstanceUID not in {one["MainDicomTags"]["SeriesInstanceUID"] for one in series}
 
 
@@ -75,6 +80,33 @@ def test_the_segmentation_tells_of_each_frame_of_the_picture_what_was_generated(
         (picture,) = groups.DerivationImageSequence[0].SourceImageSequence
         assert picture.ReferencedSOPInstanceUID == day.result.SOPInstanceUID
         assert picture.ReferencedFrameNumber == number
+
+
+def test_the_presentation_states_mark_what_was_generated_or_hide_it(day: Day) -> None:
+    marked, only = day.states
+    assert [marked.ContentLabel, only.ContentLabel] == ["GENERATED_MARKED", "MEASURED_ONLY"]
+    rows, columns = np.nonzero(aperture_of(day.source))
+    (annotation,) = marked.GraphicAnnotationSequence
+    (border,) = annotation.GraphicObjectSequence
+    corners = np.reshape(border.GraphicData, (-1, 2))
+    assert corners.min(axis=0).tolist() == [columns.min(), rows.min()]
+    assert corners.max(axis=0).tolist() == [columns.max() + 1, rows.max() + 1]
+    assert only.ShutterLeftVerticalEdge == columns.min() + 1
+    for state in day.states:
+        (image,) = state.ReferencedSeriesSequence[0].ReferencedImageSequence
+        assert image.ReferencedSOPInstanceUID == day.result.SOPInstanceUID
+
+
+def test_the_report_names_the_model_and_all_that_it_speaks_of(day: Day) -> None:
+    assert digest_of("fullfield") in day.report.to_json()
+    (study,) = day.report.CurrentRequestedProcedureEvidenceSequence
+    named = {
+        instance.ReferencedSOPInstanceUID
+        for series in study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+    }
+    spoken_of = [day.source, day.result, day.segmentation, *day.states]
+    assert named == {str(dataset.SOPInstanceUID) for dataset in spoken_of}
 
 
 def test_generated_pixels_are_marked_in_the_header(day: Day) -> None:
@@ -108,16 +140,16 @@ def test_the_audit_trail_tells_the_whole_story(day: Day, fullfield: Command) -> 
         "route_matched",
         "job_queued",
         "job_started",
-        *["reconstructed"] * 2,
-        *["delivered"] * 2,
+        *["reconstructed"] * RESULTS,
+        *["delivered"] * RESULTS,
         "job_delivered",
     ]
     told = {row["action"]: row for row in rows}
     assert (told["object_received"]["peer_ae"], told["delivered"]["peer_ae"]) == ("CARM1", PACS)
     assert told["object_received"]["sop_instance_uid"] == day.source.SOPInstanceUID
-    # The picture goes first, for the segmentation refers to it.
+    # The picture goes first, for the others refer to it, and last the report, which refers to all of them.
     delivered = [row["sop_instance_uid"] for row in rows if row["action"] == "delivered"]
-    assert delivered == [day.result.SOPInstanceUID, day.segmentation.SOPInstanceUID]
+    assert (delivered[0], delivered[-1]) == (day.result.SOPInstanceUID, day.report.SOPInstanceUID)
     assert told["reconstructed"]["model_digest"] == digest_of("fullfield")
     assert {"seed", "mode", "device", "digest"} <= told["reconstructed"]["details"].keys()
 
@@ -145,7 +177,7 @@ def test_the_same_object_again_makes_no_second_result(day: Day) -> None:
     assert day.here.push(SAMPLE, "-xv").accepted
     assert [row.action for row in day.here.node.audit()].count("object_repeated") == 1
     assert len(day.here.node.jobs()) == 1
-    assert len(day.here.pacs.get("/instances")) == 2
+    assert len(day.here.pacs.get("/instances")) == RESULTS
     assert day.here.goes_through()
 
 

@@ -1,5 +1,6 @@
-"""A node that dies between the acknowledgement of a request for storage commitment and its report still reports."""
+"""A node that dies owes its reports on storage commitment still, and still seeks what it has asked for."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,12 +8,17 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import XRayAngiographicImageStorage, generate_uid
-from pynetdicom import AE, build_context, evt
+from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
+from pynetdicom.presentation import build_role
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
+from config.settings import load_settings
+from storage.files import ObjectStore
+from storage.transitions import JobState
 from tests.hospital import Hospital, hospital
-from tests.nodes import LONG
+from tests.nodes import LONG, NodeProcess
 from tests.peers import free_port, wait_until
+from tests.stored_jobs import reconstructed
 
 PORT = free_port()
 
@@ -60,3 +66,47 @@ def _ask_and_kill(here: Hospital, instance: str, transaction: str) -> None:
     here.node.kill()
     assert answer.Status == 0
     association.join()
+
+
+def test_a_node_killed_while_it_asks_for_commitment_asks_again_and_the_job_is_committed(tmp_path: Path) -> None:
+    here = NodeProcess(tmp_path / "node", {"pacs": (port := free_port())}, worker={"processes": 0})
+    here.routes.write_text(f"{here.routes.read_text().rstrip()}\ncommitment = true\n")
+    database, store = here.database(), ObjectStore(load_settings(here.settings).storage.root)
+    database.migrate()
+    job = reconstructed(database, store, "pacs")
+    asked: list[str] = []
+
+    def take(event: evt.Event) -> tuple[int, None]:
+        asked.append(str(event.action_information.TransactionUID))
+        if len(asked) == 1:
+            here.kill()
+        else:
+            threading.Thread(target=_report, args=(here.port, event.action_information), daemon=True).start()
+        return 0, None
+
+    ae = AE("PACS")
+    ae.supported_contexts = list(AllStoragePresentationContexts)
+    ae.add_supported_context(StorageCommitmentPushModel)
+    handlers = [(evt.EVT_C_STORE, lambda _: 0x0000), (evt.EVT_N_ACTION, take)]
+    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    here.start()
+    wait_until(lambda: asked, what="the request", seconds=LONG)
+    here.wait()
+    here.start()
+    wait_until(lambda: here.job(job).state == JobState.COMMITTED, what="the job to be committed", seconds=LONG)
+    told = [row for row in here.audit() if row.action == "commitment_asked"]
+    here.stop()
+    server.shutdown()
+    database.close()
+    assert len(asked) == 2
+    assert len(set(asked)) == 1
+    assert [row.details["attempt"] for row in told] in ([2], [])
+
+
+def _report(port: int, asked: Dataset) -> None:
+    """Report over an association to the node that all is committed."""
+    roles = [build_role(StorageCommitmentPushModel, scp_role=True)]
+    contexts = [build_context(StorageCommitmentPushModel)]
+    association = AE("PACS").associate("127.0.0.1", port, contexts, ae_title="FULLFIELD", ext_neg=roles)
+    association.send_n_event_report(asked, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
+    association.release()

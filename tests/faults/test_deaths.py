@@ -12,7 +12,7 @@ from pynetdicom.sop_class import Verification
 from storage.schema import Job
 from storage.transitions import JobState
 from tests.commands import Command
-from tests.hospital import Hospital, hospital, shows
+from tests.hospital import RESULTS, Hospital, hospital, shows
 from tests.nodes import LONG, is_alive, kill
 from tests.peers import wait_until
 
@@ -79,8 +79,8 @@ def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_and_the_job_done(her
         "job_queued",
         "job_started",
         "job_started",
-        *["reconstructed"] * 2,
-        *["delivered"] * 2,
+        *["reconstructed"] * RESULTS,
+        *["delivered"] * RESULTS,
         "job_delivered",
     ]
     assert here.goes_through()

@@ -19,7 +19,7 @@ from storage.audit_trail import verify
 from storage.files import ObjectStore
 from storage.schema import Delivery, DeliveryState, ObjectKind, StoredObject
 from storage.transitions import JobState
-from tests.hospital import PACS, Hospital, shows
+from tests.hospital import PACS, RESULTS, Hospital, shows
 from tests.nodes import LONG, NodeProcess, is_alive, kill
 from tests.peers import orthanc, wait_until
 
@@ -142,17 +142,18 @@ def _is_kept_once(here: Hospital, cines: list[Path], everything: int) -> None:
         rows = [object.kind for object in tx.scalars(select(StoredObject))]
         deliveries = list(tx.scalars(select(Delivery)))
     database.close()
-    assert sorted(rows) == [ObjectKind.ORIGINAL] * everything + [ObjectKind.RESULT] * 2 * everything
+    assert sorted(rows) == [ObjectKind.ORIGINAL] * everything + [ObjectKind.RESULT] * RESULTS * everything
     for cine in cines:
         digest = kept[dcmread(cine).SOPInstanceUID].digest
         store.verify(digest)
         assert _data_set(store.path(digest)) == _data_set(cine)
-    assert [(d.state, d.lease_owner) for d in deliveries] == [(DeliveryState.ACKNOWLEDGED, None)] * 2 * everything
+    assert [(d.state, d.lease_owner) for d in deliveries] == [(DeliveryState.ACKNOWLEDGED, None)] * RESULTS * everything
 
 
 def _is_in_the_pacs_once(here: Hospital, cines: list[Path], everything: int) -> None:
-    # Of each cine a picture and its Segmentation, in a series each.
-    assert len(here.pacs.get("/series")) == len(here.pacs.get("/instances")) == 2 * everything
+    # Of each cine a picture, its Segmentation, presentation states and report, in a series each.
+    assert len(here.pacs.get("/series")) == 4 * everything
+    assert len(here.pacs.get("/instances")) == RESULTS * everything
     for cine in cines:
         assert shows(here.result(cine), cine)
         assert len(here.segmentations(cine)) == 1
@@ -161,7 +162,7 @@ def _is_in_the_pacs_once(here: Hospital, cines: list[Path], everything: int) -> 
 def _is_told_once(here: Hospital, everything: int) -> None:
     for action in ("object_received", "job_queued", "job_delivered"):
         assert here.node.told(action) == everything
-    assert here.node.told("reconstructed") == 2 * everything
+    assert here.node.told("reconstructed") == RESULTS * everything
     database = here.node.database()
     with database.reading() as tx:
         assert verify(tx)

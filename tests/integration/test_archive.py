@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage, JPEGLosslessSV1, generate_uid
 
 from dicom_node.network.archive import Archive
-from dicom_node.network.sender import echo, send
+from dicom_node.network.sender import Address, echo, send
 from tests.factory import write, xa
 from tests.peers import echoscu, encoded, store_raw, storescu
 
@@ -59,7 +58,7 @@ def test_an_object_sent_again_takes_its_own_place(archive, tmp_path):
 
 
 def test_our_own_sender_delivers_to_it(archive, tmp_path):
-    here = SimpleNamespace(ae_title="ARCHIVE", host="127.0.0.1", port=archive.port)
+    here = Address("ARCHIVE", "127.0.0.1", archive.port)
     paths = [write(xa(), tmp_path / f"{number}.dcm") for number in range(3)]
     echo(here, "FULLFIELD", 30)
     assert [sent.status for sent in send(here, "FULLFIELD", paths, 30)] == [0x0000] * 3

@@ -27,6 +27,7 @@ from config.errors import Declined
 from config.mark import Mark
 from config.settings import WorkerSettings
 from dicom_node.audit import Action
+from dicom_node.sop_classes import BESIDE
 from dicom_node.workflow.reconstruction import read_image, results_of
 from dicom_node.workflow.worker import Worker
 from storage.database import Database
@@ -102,7 +103,8 @@ def check_results(results: list[Dataset], source: Dataset, aperture: np.ndarray,
     read = [dcmread(write(result, folder / f"{number}.dcm")) for number, result in enumerate(results)]
     for number in range(len(results)):
         assert errors_in(folder / f"{number}.dcm") == []
-    *pictures, segmentation = read
+    pictures = [result for result in read if result.SOPClassUID not in BESIDE]
+    (segmentation,) = (result for result in read if result.Modality == "SEG")
     assert np.array_equal(frames_of(segmentation), ~aperture)
     found = np.concatenate([frames_of(picture) for picture in pictures])
     original = frames_of(source)
@@ -240,7 +242,7 @@ def test_what_cannot_be_reconstructed_is_declined_and_the_next_goes_through(make
     told = [(row.action, row.details["reason"]) for row in story(database, bad) if "reason" in row.details]
     assert told == [(Action.JOB_DECLINED, sentence)]
     assert job_of(database, good).state == JobState.RECONSTRUCTED
-    assert len(deliveries(database, good)) == 2
+    assert len(deliveries(database, good)) == 5  # The picture, and what goes beside it.
 
 
 @pytest.mark.parametrize("syntax", [None, JPEG2000Lossless], ids=["plain", "compressed"])
@@ -273,7 +275,7 @@ def test_of_a_series_the_good_images_are_reconstructed_and_the_others_told(node,
     assert job_of(database, job).reason == (
         "1 of 3 objects: The object has no PixelData (PS3.3 C.7.6.3); the sender must send the image itself."
     )
-    assert len(deliveries(database, job)) == 4
+    assert len(deliveries(database, job)) == 9
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -29,6 +29,11 @@ def files_in(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
+def beside(name):
+    """The files of what goes beside a picture, in their order."""
+    return [f"{name}-fullfield-{kind}.dcm" for kind in ("marked", "measured", "report", "segmentation")]
+
+
 def test_a_file_gives_a_valid_result_and_a_picture(reconstruct, tmp_path):
     source = xa(frames=3)
     path = write(source, tmp_path / "cine.dcm")
@@ -38,9 +43,9 @@ def test_a_file_gives_a_valid_result_and_a_picture(reconstruct, tmp_path):
     assert status == 0
     assert out == [f"1 of 1 images reconstructed into {tmp_path / 'results'}."]
     picture = tmp_path / "results" / "cine-fullfield.png"
-    assert err == [f"{path}: 3 frames reconstructed into 1 object and a segmentation, shown in {picture}."]
+    assert err == [f"{path}: 3 frames reconstructed into 1 object and 4 beside, shown in {picture}."]
     assert files_in(tmp_path / "results") == [
-        "cine-fullfield-segmentation.dcm",
+        *beside("cine"),
         "cine-fullfield.dcm",
         "cine-fullfield.png",
     ]
@@ -84,17 +89,17 @@ def test_a_folder_is_looked_through_and_good_and_bad_files_are_told_apart(recons
     assert err == [
         f"{given / 'cut.dcm'}: not reconstructed: "
         "The object is cut off, so that it cannot be read as DICOM; send it again.",
-        f"{given / 'deep' / 'good.dcm'}: 1 frame reconstructed into 1 object and a segmentation, shown in "
+        f"{given / 'deep' / 'good.dcm'}: 1 frame reconstructed into 1 object and 4 beside, shown in "
         f"{tmp_path / 'results' / 'deep' / 'good-fullfield.png'}.",
         f"{given / 'empty.dcm'}: not reconstructed: {NO_PIXELS}",
-        f"{given / 'single'}: 1 frame reconstructed into 1 object and a segmentation, shown in "
+        f"{given / 'single'}: 1 frame reconstructed into 1 object and 4 beside, shown in "
         f"{tmp_path / 'results' / 'single-fullfield.png'}.",
     ]
     assert files_in(tmp_path / "results") == [
-        "deep/good-fullfield-segmentation.dcm",
+        *beside("deep/good"),
         "deep/good-fullfield.dcm",
         "deep/good-fullfield.png",
-        "single-fullfield-segmentation.dcm",
+        *beside("single"),
         "single-fullfield.dcm",
         "single-fullfield.png",
     ]
@@ -106,12 +111,12 @@ def test_a_cine_that_no_multi_frame_class_holds_gives_an_object_a_frame(reconstr
     status, _, err = reconstruct(path, "-o", tmp_path / "results")
 
     assert status == 0
-    assert "3 frames reconstructed into 3 objects and a segmentation" in err[0]
+    assert "3 frames reconstructed into 3 objects and 4 beside" in err[0]
     assert files_in(tmp_path / "results") == [
         "cine-fullfield-0001.dcm",
         "cine-fullfield-0002.dcm",
         "cine-fullfield-0003.dcm",
-        "cine-fullfield-segmentation.dcm",
+        *beside("cine"),
         "cine-fullfield.png",
     ]
 
@@ -136,10 +141,10 @@ def test_two_files_of_one_name_do_not_overwrite_each_other(reconstruct, tmp_path
 
     assert status == 0
     assert files_in(tmp_path / "results") == [
-        "cine-2-fullfield-segmentation.dcm",
+        *beside("cine-2"),
         "cine-2-fullfield.dcm",
         "cine-2-fullfield.png",
-        "cine-fullfield-segmentation.dcm",
+        *beside("cine"),
         "cine-fullfield.dcm",
         "cine-fullfield.png",
     ]

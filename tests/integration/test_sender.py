@@ -26,15 +26,15 @@ from config.settings import ListenerSettings
 from dicom_node.network.contexts import accepted_contexts
 from dicom_node.network.intake import Intake
 from dicom_node.network.listener import Listener
-from dicom_node.network.sender import ObjectPostponed, ObjectRefused, Sent, echo, send
+from dicom_node.network.sender import Address, ObjectPostponed, ObjectRefused, Sent, echo, send
 from storage.database import Database
 from storage.files import ObjectStore
 from tests.factory import write, xa
 from tests.peers import free_port, orthanc, storescp
 
 
-def destination(port: int, ae_title: str = "PACS", host: str = "127.0.0.1") -> SimpleNamespace:
-    return SimpleNamespace(ae_title=ae_title, host=host, port=port)
+def destination(port: int, ae_title: str = "PACS", host: str = "127.0.0.1") -> Address:
+    return Address(ae_title, host, port)
 
 
 def sent_to(peer, *paths: Path) -> list[Sent]:
