@@ -12,7 +12,7 @@ INSTALLED := .venv/.installed
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 # What the tests talk to: commands, and the Debian packages that bring them.
-PEERS := storescu:dcmtk dciodvfy:dicom3tools Orthanc:orthanc initdb:postgresql
+PEERS := storescu:dcmtk dciodvfy:dicom3tools Orthanc:orthanc initdb:postgresql openssl:openssl
 
 .PHONY: help
 help: ## List the targets
