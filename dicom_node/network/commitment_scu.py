@@ -4,6 +4,7 @@ A destination reports over the association that asked while that is open, or ove
 as the SCP of the service (PS3.7 D.3.3.4).
 """
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +80,13 @@ def ask(
     Raises PeerUnavailable or PeerRefused for the first request that was not answered; those before it were.
     """
     with associated(destination, calling_ae, commitment_contexts(), timeout_seconds) as association:
-        association.bind(evt.EVT_N_EVENT_REPORT, _Taker(reported).report)
+        taker, serving = _Taker(reported), set[threading.Thread]()
+
+        def report(event: evt.Event) -> tuple[int, None]:
+            serving.add(threading.current_thread())
+            return taker.report(event)
+
+        association.bind(evt.EVT_N_EVENT_REPORT, report)
         _serve_reports_between(association)
         for question in questions:
             answer, _ = association.send_n_action(
@@ -89,6 +96,9 @@ def ask(
         end = time.monotonic() + _LINGER_SECONDS
         while awaited() and association.is_established and time.monotonic() < end:
             time.sleep(_LOOK_SECONDS)
+        # pynetdicom waits for ever when it is to release while it still serves a report.
+        for thread in serving - {threading.current_thread()}:
+            thread.join(timeout_seconds)
 
 
 def report_service(reported: OnReport) -> FurtherService:

@@ -1,5 +1,6 @@
 """Storage commitment: who is told that an object is kept may delete it, and everybody is told in the end."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,9 +45,11 @@ class Modality:
         self.reports: list[SimpleNamespace] = []
         self._statuses = list(statuses)
         self.end = False
+        self.serving: list[threading.Thread] = []
         self.ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
 
     def _reported(self, event):
+        self.serving.append(threading.current_thread())
         status = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
         self.reports.append(
             SimpleNamespace(
@@ -83,6 +86,9 @@ class Modality:
             yield association
         finally:
             self.end = True
+            # pynetdicom waits for ever when it is to release while it still serves a report.
+            for thread in self.serving:
+                thread.join()
             association.release()
 
     @contextmanager
