@@ -275,7 +275,7 @@ def test_of_a_series_the_good_images_are_reconstructed_and_the_others_told(node,
     assert job_of(database, job).reason == (
         "1 of 3 objects: The object has no PixelData (PS3.3 C.7.6.3); the sender must send the image itself."
     )
-    assert len(deliveries(database, job)) == 9
+    assert len(deliveries(database, job)) == 10
 
 
 @pytest.mark.filterwarnings("ignore")
