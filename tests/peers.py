@@ -44,6 +44,8 @@ class Peer:
     folder: Path
     pid: int
     host: str = "127.0.0.1"
+    tls: bool = False
+    certificate: str = ""
 
     def files(self) -> list[Path]:
         """What storescp has received so far."""

@@ -193,8 +193,6 @@ def test_a_thousand_frames_with_an_aperture_each_make_a_report_of_two_megabytes_
 
 
 def test_the_same_arguments_give_the_same_bytes(tmp_path):
-    one, other = (write(report_of(xa()), tmp_path / f"{name}.dcm").read_bytes() for name in ("one", "other"))
-    assert len(one) == len(other)
     draft, _ = draft_of(xa())
     one, other = (write(draft.finished(), tmp_path / f"{name}.dcm").read_bytes() for name in ("one", "other"))
     assert one == other
