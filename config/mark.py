@@ -17,7 +17,7 @@ class Mark(BaseModel):
     burned_in: bool = Field(
         default=True,
         description="Draw the mark into the picture. `false`: the presentation state draws it, where a viewer applies "
-        "it, and the header says so; a destination that refuses the presentation state gets nothing, and the job fails.",
+        "it, and the header says so; a destination that refuses the presentation state fails the job.",
     )
     border: Border = Field(default="solid", description="Line along the edge of the aperture: `solid` or `dashed`.")
     label: str = Field(
