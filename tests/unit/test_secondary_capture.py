@@ -479,3 +479,12 @@ def test_generated_pixels_are_the_reconstruction_but_for_the_mark():
     assert changed.any()
     assert changed.mean() < 0.06
     assert not changed[measured(centre(300, 300), 1, 300, 300)[0]].any()
+
+
+def test_a_mark_that_is_not_burned_in_leaves_the_pixels_as_reconstructed_and_the_header_says_who_marks_them():
+    source = xa(rows=256, columns=256)
+    made = reconstruction(source)
+    (result,) = secondary_captures(source, made, route="r", mark=Mark(burned_in=False))
+    assert np.array_equal(result.pixel_array, made.stored)
+    assert "Drawn on generated pixels: nothing; the presentation state beside" in result.DerivationDescription
+    assert result.BurnedInAnnotation == "NO"
