@@ -193,7 +193,7 @@ def _annotations(pictures: Sequence[Dataset], reconstruction: Reconstruction, or
     The label keeps one place through the cine where one lies outside of what was measured in every frame.
     """
     ever = np.asarray(reconstruction.aperture.any(axis=0) | reconstruction.elsewhen.any(axis=0))
-    place = label_box(ever, origin.mark)
+    place = _place(ever, origin.mark)
     for frames in still_views(reconstruction.aperture, reconstruction.elsewhen):
         aperture, elsewhen = (mask[frames.start] for mask in (reconstruction.aperture, reconstruction.elsewhen))
         lines = outlines(aperture | elsewhen) + (outlines(aperture) if elsewhen.any() else [])
@@ -204,8 +204,19 @@ def _annotations(pictures: Sequence[Dataset], reconstruction: Reconstruction, or
             annotation.GraphicObjectSequence = [
                 GraphicObject(graphic_type="POLYLINE", graphic_data=line, units="PIXEL") for line in lines
             ]
-            annotation.TextObjectSequence = [_label(origin.mark, place or label_box(aperture | elsewhen, origin.mark))]
+            annotation.TextObjectSequence = [_label(origin.mark, place or _place(aperture | elsewhen, origin.mark))]
             yield annotation
+
+
+def _place(taken: NDArray[np.bool_], mark: Mark) -> tuple[int, int, int, int] | None:
+    """Where the label has room beside `taken` (h, w), and beside the one that is burned in where there are two places."""
+    box = label_box(taken, mark)
+    if box is None or not mark.burned_in:
+        return box
+    left, top, right, bottom = box
+    occupied = taken.copy()
+    occupied[top:bottom, left:right] = True
+    return label_box(occupied, mark) or box
 
 
 def _label(mark: Mark, box: tuple[int, int, int, int] | None) -> TextObject:

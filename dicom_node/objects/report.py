@@ -2,7 +2,7 @@
 the picture (PS3.3 A.35.3).
 
 A plain tree of coded concepts, of no template: TID 1500 is for measurements of what a picture shows, and this tells of
-the picture itself (docs/decisions/0025).
+the picture itself (docs/decisions/0027).
 """
 
 from collections.abc import Iterator

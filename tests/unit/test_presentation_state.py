@@ -111,6 +111,16 @@ def test_the_border_of_what_was_measured_is_drawn_and_the_label_beside_it():
     assert "ReferencedFrameNumber" not in annotation.ReferencedImageSequence[0]
 
 
+def test_the_label_does_not_lie_over_the_one_that_is_burned_in():
+    boxes = []
+    for burned_in in (True, False):
+        _, (marked, _), _ = made(xa(rows=256, columns=256, frames=1), mark=Mark(burned_in=burned_in))
+        (text,) = marked.GraphicAnnotationSequence[0].TextObjectSequence
+        boxes.append((text.BoundingBoxTopLeftHandCorner, text.BoundingBoxBottomRightHandCorner))
+    (corner, end), (burned_corner, burned_end) = boxes  # without a burned-in label it stands where that would
+    assert any(end[axis] <= burned_corner[axis] or corner[axis] >= burned_end[axis] for axis in (0, 1))
+
+
 def test_each_still_view_has_a_border_of_its_own():
     aperture = measured([Box(8, 8, 40, 50)] * 2 + [Box(20, 8, 52, 50)] * 2, 4, 64, 64)
     _, (marked, only), _ = made(xa(), aperture)
