@@ -209,7 +209,7 @@ def _annotations(pictures: Sequence[Dataset], reconstruction: Reconstruction, or
 
 
 def _place(taken: NDArray[np.bool_], mark: Mark) -> tuple[int, int, int, int] | None:
-    """Where the label has room beside `taken` (h, w), and beside the one that is burned in where there are two places."""
+    """Where the label has room beside `taken` (h, w), and, where there are two places, beside the one burned in."""
     box = label_box(taken, mark)
     if box is None or not mark.burned_in:
         return box
