@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from config.errors import ConfigError, DamagedObject, FullfieldError, StorageFull, StorageUnavailable
 from storage import migrations
+from storage.faultpoint import faultpoint
 
 _SQLITE_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _POSTGRESQL_DISK_FULL = "53100"
@@ -49,6 +50,8 @@ class Database:
             session.begin(),
         ):
             yield session
+            faultpoint("database.before_commit")
+        faultpoint("database.committed")
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

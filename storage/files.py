@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from config.errors import DamagedObject, StorageFull, StorageUnavailable
+from storage.faultpoint import faultpoint
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -59,10 +60,14 @@ class ObjectStore:
             digest = digest or _digest(path)
             target = self.path(digest)
             size = path.stat().st_size
+            faultpoint("store.written")
             _fsync(path)
+            faultpoint("store.synced")
             self._make_durable_folder(target.parent)
             path.replace(target)
+            faultpoint("store.renamed")
             _fsync(target.parent)
+            faultpoint("store.kept")
         return StoredFile(digest, size)
 
     def write(self, data: bytes | Iterable[bytes]) -> StoredFile:

@@ -25,6 +25,7 @@ from dicom_node.network.reception import Arrival, examine
 from dicom_node.network.statuses import Status, Unacceptable
 from storage.audit_trail import AuditEntry, append
 from storage.database import Database
+from storage.faultpoint import faultpoint
 from storage.files import ObjectStore
 from storage.objects import Kept, ReceivedObject, keep_object
 from storage.schema import StoredObject
@@ -77,6 +78,7 @@ class Intake:
 
     def store(self, request: StoreRequest, file: IncomingFile) -> Status:
         """Keep an object and answer success, or say why not."""
+        faultpoint("intake.received")
         try:
             arrival, header = examine(file.path, file.complete(), file.size, request)
             kept = self._keep(arrival, header)
@@ -116,6 +118,7 @@ class Intake:
     def ended(self, peer: Peer, *, released: bool, incomplete: int) -> None:
         """Pass on which series an association brought objects of, whether it was released or lost."""
         series = list(self._series.pop(peer.association_id, {}))
+        faultpoint("intake.association_ended")
         if not released:
             reason = f"It ended before its release; {incomplete} objects underway were not acknowledged."
             log.warning("association lost", calling_ae=peer.calling_ae, incomplete=incomplete)
@@ -169,9 +172,14 @@ class Intake:
         self._store.keep(arrival.path, arrival.digest)
         with self._transaction() as tx:
             kept = keep_object(tx, _received(arrival, header))
-            append(tx, _told(arrival, kept))
+            append(tx, _told_of_reception(arrival, kept))
             if kept.outcome == "new":
                 self._on_kept(tx, kept.object, header)
+            elif kept.is_result:
+                reason = "its UID is that of a result of this node"
+                append(tx, _told(arrival, Action.GENERATED_RECOGNISED, reason=reason))
+            faultpoint("intake.before_commit")
+        faultpoint("intake.before_acknowledgement")
         return kept
 
     def _tell(self, arrival: Arrival, kept: Kept) -> None:
@@ -182,7 +190,7 @@ class Intake:
             "calling_ae": arrival.calling_ae,
             "bytes": arrival.size,
         }
-        if kept.outcome == "aside":
+        if kept.outcome == "aside" and not kept.is_result:
             log.warning(event[kept.outcome], **facts)
             return
         log.info(event[kept.outcome], **facts)
@@ -239,12 +247,23 @@ def _received(arrival: Arrival, header: Dataset) -> ReceivedObject:
     )
 
 
-def _told(arrival: Arrival, kept: Kept) -> AuditEntry:
+def _told_of_reception(arrival: Arrival, kept: Kept) -> AuditEntry:
     action = {
         "new": Action.OBJECT_RECEIVED,
         "repeated": Action.OBJECT_REPEATED,
         "aside": Action.OBJECT_KEPT_ASIDE,
     }[kept.outcome]
+    return _told(
+        arrival,
+        action,
+        digest=arrival.digest,
+        bytes=arrival.size,
+        sop_class_uid=arrival.sop_class_uid,
+        transfer_syntax_uid=arrival.transfer_syntax_uid,
+    )
+
+
+def _told(arrival: Arrival, action: Action, **details: Any) -> AuditEntry:
     return step(
         action,
         actor=arrival.actor,
@@ -253,12 +272,5 @@ def _told(arrival: Arrival, kept: Kept) -> AuditEntry:
         study_instance_uid=arrival.study_instance_uid,
         series_instance_uid=arrival.series_instance_uid,
         sop_instance_uid=arrival.sop_instance_uid,
-        details={
-            "digest": arrival.digest,
-            "bytes": arrival.size,
-            "sop_class_uid": arrival.sop_class_uid,
-            "transfer_syntax_uid": arrival.transfer_syntax_uid,
-            "called_ae": arrival.called_ae,
-            "association": arrival.association_id,
-        },
+        details={**details, "called_ae": arrival.called_ae, "association": arrival.association_id},
     )

@@ -23,6 +23,7 @@ from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_V
 from dicom_node.network.contexts import UNCOMPRESSED
 from dicom_node.network.server import quiet_library, send_in_step
 from dicom_node.network.tls import Credentials, NotSecured
+from storage.faultpoint import faultpoint
 
 #: Coercion, elements discarded, data set does not match SOP class: the object is stored (PS3.4 B.2.3).
 STORED_WITH_WARNING = {0xB000, 0xB006, 0xB007}
@@ -105,6 +106,7 @@ def send(
     contexts = contexts_for(files)
     with associated(destination, calling_ae, contexts, timeout_seconds, credentials=credentials) as association:
         for number, file in enumerate(files, start=1):
+            faultpoint("delivery.sending")
             status = store(association, file, number, _address(destination))
             if status in STORED_WITH_WARNING or status in (0x0000, _STORED_BEFORE):
                 yield Sent(file.sop_instance_uid, status)

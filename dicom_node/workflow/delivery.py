@@ -37,6 +37,7 @@ from dicom_node.workflow.settlement import (
     take,
 )
 from storage.database import Database
+from storage.faultpoint import faultpoint
 from storage.files import ObjectStore
 from storage.schema import Delivery, Job
 
@@ -112,6 +113,7 @@ class Courier:
                 tx, name, owner=self._name, lease_seconds=_LEASE_SECONDS, most=_MOST_OBJECTS, most_bytes=_MOST_BYTES
             )
         if taken:
+            faultpoint("delivery.taken")
             self._deliver(name, taken)
         return bool(taken)
 
@@ -135,7 +137,9 @@ class Courier:
         try:
             paths = self._files(destination, calling_ae, [consignment.digest for consignment in left])
             for sent in send(destination, calling_ae, paths, self._settings.timeout_seconds, self._credentials):
+                faultpoint("delivery.receipt")
                 self._acknowledge(left.pop(0), destination, sent.status)
+                faultpoint("delivery.settled")
                 if self._stopping.is_set():
                     break
         except PeerRefused as error:

@@ -7,6 +7,7 @@ import structlog
 
 from config.errors import FullfieldError, LeaseLost
 from storage.database import Database
+from storage.faultpoint import faultpoint
 from storage.queue import Lease, heartbeat
 
 log = structlog.get_logger()
@@ -59,8 +60,10 @@ class Heartbeat:
             if progress == noted and silent_for < self._lease_seconds / _BEATS:
                 continue
             try:
+                faultpoint("lease.before_renewal")
                 with self._database.transaction() as tx:
                     heartbeat(tx, self._lease, lease_seconds=self._lease_seconds, progress=progress)
+                faultpoint("lease.renewed")
                 silent_for, noted = 0.0, progress
             except LeaseLost as error:
                 self._lost = error

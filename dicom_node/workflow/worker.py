@@ -20,6 +20,7 @@ from dicom_node.workflow.heartbeat import Heartbeat
 from dicom_node.workflow.outcome import ACTOR, enter, work_out
 from dicom_node.workflow.patience import persist
 from storage.database import Database, current_time
+from storage.faultpoint import faultpoint
 from storage.files import ObjectStore
 from storage.objects import objects_of_job
 from storage.queue import Lease, claim, fail_exhausted, finish, get_job, put_back
@@ -93,6 +94,7 @@ class Worker:
             job, lease = claimed
             originals = objects_of_job(tx, job.id)
             _tell(tx, job, Action.JOB_STARTED, attempt=job.attempts, worker=self._name)
+        faultpoint("worker.claimed")
         log.info("job started", job=job.id, attempt=job.attempts, objects=len(originals))
         with Heartbeat(self._database, lease, self._settings.lease_seconds) as heartbeat:
             try:
@@ -123,7 +125,9 @@ class Worker:
         try:
             route = QueuedRoute.model_validate(job.settings)
             outcome = work_out(originals, route, self._store, self._reconstructor(route.profile), progress)
+            faultpoint("worker.before_entering")
             settle(lambda tx: enter(tx, lease, outcome, route))
+            faultpoint("worker.entered")
         except _Stopped:
             settle(lambda tx: _give_back(tx, lease, "the worker was stopped", 0.0))
         except (StorageUnavailable, StorageFull) as error:
