@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 from pydicom.dataset import Dataset
+from pynetdicom.presentation import PresentationContext
 from sqlalchemy.orm import Session
 
 from config.errors import ConfigError, FullfieldError
@@ -122,6 +123,16 @@ class Node:
         self._cataloguer = threading.Thread(
             target=catalogue_earlier, args=(self._database, self._store, self._stopping), name="cataloguer", daemon=True
         )
+
+    @property
+    def contexts(self) -> tuple[PresentationContext, ...]:
+        """What peers can negotiate with it."""
+        return self._listener.contexts
+
+    @property
+    def web_application(self) -> Any:
+        """What it serves by HTTP; None without a port for that."""
+        return self._web.application if self._web is not None else None
 
     def start(self) -> None:
         """Begin to receive, to work and to deliver."""

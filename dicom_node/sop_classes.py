@@ -45,6 +45,15 @@ PASSED_ON: tuple[UID, ...] = (
     XAXRFGrayscaleSoftcopyPresentationStateStorage,
 )
 
+#: Of which class the pictures of a result can be.
+PICTURES: tuple[UID, ...] = (
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+    XRayAngiographicImageStorage,
+    XRayRadiofluoroscopicImageStorage,
+)
+
 #: What this node makes beside a picture, and a picture can do without.
 BESIDE: tuple[UID, ...] = (
     SegmentationStorage,

@@ -76,7 +76,16 @@ def model_page() -> str:
     return model_page()
 
 
+def conformance_statement() -> str:
+    """What an integrator asks for (PS3.2)."""
+    from dicom_node.commands.conformance import conformance_page
+
+    return conformance_page(_MADE)
+
+
+#: By their places from the folder of the reference; the conformance statement lies beside that folder.
 PAGES: dict[str, Callable[[], str]] = {
+    "../conformance.md": conformance_statement,
     "settings.md": settings_page,
     "routes.md": routes_page,
     "cli.md": command_line_page,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 
 import structlog
+from pynetdicom.presentation import PresentationContext
 
 from config.settings import AllowedPeer, ListenerSettings
 from dicom_node.audit import Action
@@ -53,6 +54,11 @@ class Listener:
             tls_port=settings.tls_port,
             credentials=credentials,
         )
+
+    @property
+    def contexts(self) -> tuple[PresentationContext, ...]:
+        """What peers can negotiate here."""
+        return self._server.contexts
 
     @property
     def port(self) -> int:

@@ -20,7 +20,7 @@ from storage.schema import ProcedureStepStatus
 MAY_NO_LONGER_BE_UPDATED = 0xA710
 
 #: Type 1 of an N-CREATE request, and what has to have a value when a step ends (PS3.4 table F.7.2-1).
-_AT_CREATION = (
+AT_CREATION = (
     "ScheduledStepAttributesSequence",
     "PerformedProcedureStepID",
     "PerformedStationAETitle",
@@ -29,11 +29,11 @@ _AT_CREATION = (
     "PerformedProcedureStepStatus",
     "Modality",
 )
-_AT_THE_END = ("PerformedProcedureStepEndDate", "PerformedProcedureStepEndTime", "PerformedSeriesSequence")
+AT_THE_END = ("PerformedProcedureStepEndDate", "PerformedProcedureStepEndTime", "PerformedSeriesSequence")
 
 #: What an N-SET request may not change: whom and what the step is for, and how it began.
-_FIXED = (
-    *(keyword for keyword in _AT_CREATION if keyword != "PerformedProcedureStepStatus"),
+FIXED = (
+    *(keyword for keyword in AT_CREATION if keyword != "PerformedProcedureStepStatus"),
     "PatientName",
     "PatientID",
     "IssuerOfPatientID",
@@ -83,7 +83,7 @@ class Reported:
 
 def created(data_set: Dataset) -> Reported:
     """What an N-CREATE request reports; raises Unacceptable (PS3.4 F.7.2.1)."""
-    reported = _read(_json(data_set), _AT_CREATION)
+    reported = _read(_json(data_set), AT_CREATION)
     if reported.status != ProcedureStepStatus.IN_PROGRESS:
         status = "PerformedProcedureStepStatus"
         raise UnacceptableAttribute(Status.INVALID_ATTRIBUTE_VALUE, status, "is not IN PROGRESS at first.")
@@ -97,13 +97,13 @@ def updated(known: Mapping[str, Any], data_set: Dataset) -> Reported:
     (PS3.7 10.1.3): a modality repeats the items that still hold.
     """
     changes = _json(data_set)
-    for keyword in _FIXED:
+    for keyword in FIXED:
         tag = f"{tag_for_keyword(keyword):08X}"
         if tag in changes and changes[tag] != known.get(tag):
             raise UnacceptableAttribute(Status.NO_SUCH_ATTRIBUTE, keyword, "cannot be changed.")
-    reported = _read({**known, **changes}, _AT_CREATION)
+    reported = _read({**known, **changes}, AT_CREATION)
     if reported.status != ProcedureStepStatus.IN_PROGRESS:
-        _require(Dataset.from_json(reported.attributes), _AT_THE_END)
+        _require(Dataset.from_json(reported.attributes), AT_THE_END)
     return reported
 
 

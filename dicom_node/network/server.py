@@ -137,6 +137,11 @@ class StorageServer:
         self._threads: list[threading.Thread] = []
 
     @property
+    def contexts(self) -> tuple[PresentationContext, ...]:
+        """What peers can negotiate here."""
+        return tuple(self._contexts)
+
+    @property
     def port(self) -> int:
         """The first TCP port that is listened on; the system's choice if it was to be 0."""
         return int(self._servers[0].server_address[1]) if self._servers else next(iter(self._ports))

@@ -21,14 +21,11 @@ HANDSHAKE_SECONDS = 15.0
 
 #: Cipher suites of TLS 1.2 (RFC 9325 4.2); those of TLS 1.3 are all as good. Keys and signatures of less than 112
 #: bits of security are not accepted (RFC 9325 4.5): RSA below 2048 bits, SHA-1.
-_CIPHER_SUITES = ":".join(
-    (
-        "ECDHE-ECDSA-AES256-GCM-SHA384",
-        "ECDHE-RSA-AES256-GCM-SHA384",
-        "ECDHE-ECDSA-AES128-GCM-SHA256",
-        "ECDHE-RSA-AES128-GCM-SHA256",
-        "@SECLEVEL=2",
-    )
+CIPHER_SUITES = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
 )
 
 #: Seconds and bytes for which a refused peer is heard, so that its system does not drop the alert that says why.
@@ -114,7 +111,7 @@ def _read(settings: TLSSettings) -> _Contexts:
     acceptor, requestor = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for context in (acceptor, requestor):
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_ciphers(_CIPHER_SUITES)
+        context.set_ciphers(":".join((*CIPHER_SUITES, "@SECLEVEL=2")))
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
         # The name is compared here: systems in hospitals are rarely called by what DNS knows of them.
         context.check_hostname = False

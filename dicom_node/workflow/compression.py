@@ -14,29 +14,14 @@ from pydicom.uid import (
     UID,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    SecondaryCaptureImageStorage,
-    XRayAngiographicImageStorage,
-    XRayRadiofluoroscopicImageStorage,
 )
 
 from dicom_node.lossless import LOSSLESS, rewrite
 from dicom_node.network.contexts import UNCOMPRESSED
+from dicom_node.sop_classes import PICTURES
 from storage.files import ObjectStore
 
 log = structlog.get_logger()
-
-#: Of which class the pictures of a result can be; all else of a result is small or no picture.
-_PICTURES = frozenset(
-    {
-        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-        SecondaryCaptureImageStorage,
-        XRayAngiographicImageStorage,
-        XRayRadiofluoroscopicImageStorage,
-    }
-)
 
 #: Answers which of these SOP classes a destination takes in which of these transfer syntaxes.
 Ask = Callable[[Sequence[UID], Sequence[UID]], frozenset[tuple[UID, UID]]]
@@ -117,6 +102,6 @@ def _picture_class(path: Path) -> UID | None:
     try:
         meta = read_file_meta_info(path)
         sop_class = UID(meta.MediaStorageSOPClassUID)
-        return sop_class if sop_class in _PICTURES and meta.TransferSyntaxUID == ExplicitVRLittleEndian else None
+        return sop_class if sop_class in PICTURES and meta.TransferSyntaxUID == ExplicitVRLittleEndian else None
     except Exception:  # foreign bytes can do anything to the parser; whoever sends the file tells what is wrong
         return None

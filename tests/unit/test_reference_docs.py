@@ -53,7 +53,7 @@ def test_every_key_of_a_route_stands_in_the_reference():
 
 def test_pages_are_written_into_a_folder_that_is_not_there_yet(tmp_path):
     write_pages(tmp_path / "docs" / "reference")
-    assert {path.name for path in (tmp_path / "docs" / "reference").iterdir()} == set(PAGES)
+    assert all((tmp_path / "docs" / "reference" / name).is_file() for name in PAGES)
 
 
 @every_page

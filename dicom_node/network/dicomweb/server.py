@@ -21,7 +21,8 @@ class WebServer:
     """Serves an ASGI application on a port until it is stopped."""
 
     def __init__(self, application: Any, host: str, port: int) -> None:
-        self._application = application
+        #: What is served.
+        self.application = application
         self._address = (host, port)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -41,7 +42,7 @@ class WebServer:
         except OSError as error:
             raise StorageUnavailable(f"Cannot listen on {host}, port {port}: {error.strerror}.") from error
         config = uvicorn.Config(
-            self._application,
+            self.application,
             # Paths and queries hold patient data: no access log.
             access_log=False,
             log_config=None,
