@@ -1,5 +1,6 @@
-"""The three parts of a DICOM address (PS3.8 9.3.2, PS3.15 H.1), checked when a file is read."""
+"""The three parts of a DICOM address (PS3.8 9.3.2, PS3.15 H.1), and networks, checked when a file is read."""
 
+import ipaddress
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -20,9 +21,19 @@ def _host(value: str) -> str:
     return value
 
 
+def _range(value: str) -> str:
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError as error:
+        raise ValueError(f"must be an IP address or a network such as '10.1.2.0/24', not {value!r}") from error
+    return value
+
+
 #: Application entity title: 1 to 16 printable ASCII characters without a backslash, no blanks around it.
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 #: Host name or IP address.
 Host = Annotated[str, AfterValidator(_host)]
 #: TCP port.
 Port = Annotated[int, Field(ge=1, le=65535)]
+#: IP address, or network of such.
+AddressRange = Annotated[str, AfterValidator(_range)]

@@ -11,25 +11,19 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from config.errors import ConfigError
+from config.listener import ListenerSettings
 from config.mistakes import config_error, did_you_mean, place_in, read_toml
-from config.network import AETitle, Host, Port
+from config.network import AddressRange, AETitle, Host, Port
+from config.section import Section
 from config.toml_lines import KeyPath
 
 ENVIRONMENT_PREFIX = "FULLFIELD__"
 _SQLITE_FILE = "sqlite:///"
 _SHORTEST_TOKEN = 16
-
-
-def _address(value: str) -> str:
-    try:
-        ipaddress.ip_network(value, strict=False)
-    except ValueError as error:
-        raise ValueError(f"must be an IP address or a network such as '10.1.2.0/24', not {value!r}") from error
-    return value
 
 
 def _token(value: SecretStr) -> SecretStr:
@@ -60,76 +54,6 @@ def _database_url(value: str) -> str:
     if not value.startswith((_SQLITE_FILE, "postgresql://", "postgresql+psycopg://")):
         raise ValueError("must be a URL that starts with 'sqlite:///' or 'postgresql://'")
     return value
-
-
-class Section(BaseModel):
-    """A table of the settings file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class AllowedPeer(Section):
-    """A DICOM system that may open associations to the listener."""
-
-    ae_title: AETitle = Field(description="Calling AE title of the peer.")
-    addresses: tuple[Annotated[str, AfterValidator(_address)], ...] = Field(
-        default=(),
-        description="IP addresses or networks (`10.1.2.0/24`) it may call from; empty: any.",
-    )
-    port: Port | None = Field(
-        default=None,
-        description="TCP port on which it takes reports on storage commitment, at the address that it asked from; "
-        "unset: it gets them over associations that it opens itself.",
-    )
-    certificate: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Name that its certificate must bear, as common name or alternative name. It may then call over "
-        "TLS only, and gets its reports over TLS. Unset: it may call over either.",
-    )
-
-
-class ListenerSettings(Section):
-    """The DICOM listener (C-STORE and C-ECHO SCP) to which modalities push."""
-
-    ae_title: AETitle = Field(
-        default="FULLFIELD",
-        description="AE title of this node. An association that calls another title is refused.",
-    )
-    host: Host = Field(
-        default="127.0.0.1",
-        description="Address to listen on; `0.0.0.0` for every network interface.",
-    )
-    port: int = Field(
-        default=11112, ge=0, le=65535, description="TCP port to listen on; 0: none, where only TLS is to be spoken."
-    )
-    tls_port: Port | None = Field(
-        default=None,
-        description="TCP port to listen on for associations over TLS, which `[tls]` sets up; the standard's own is "
-        "2762. Unset: none.",
-    )
-    allow: tuple[AllowedPeer, ...] = Field(
-        default=(),
-        description="Systems that may call, one `[[listener.allow]]` each; empty: any calling AE title.",
-    )
-    max_associations: int = Field(
-        default=32,
-        ge=1,
-        le=1000,
-        description="Associations open at the same time; one more is refused for now.",
-    )
-    max_pdu: int = Field(
-        default=131072,
-        ge=4096,
-        le=1048576,
-        description="Largest protocol data unit offered to peers, in bytes.",
-    )
-
-    @model_validator(mode="after")
-    def _can_be_called(self) -> Self:
-        if self.port == 0 and self.tls_port is None:
-            raise ValueError("has nothing to listen on: `port` is 0 and `tls_port` is not set")
-        return self
 
 
 class TLSSettings(Section):
@@ -170,7 +94,7 @@ class AllowedWebClient(Section):
         description="What it has to show: a bearer token, or the password of HTTP Basic authentication; unset: "
         "nothing, which only a node allows that is reached from its own machine alone.",
     )
-    addresses: tuple[Annotated[str, AfterValidator(_address)], ...] = Field(
+    addresses: tuple[AddressRange, ...] = Field(
         default=(),
         description="IP addresses or networks (`10.1.2.0/24`) it may call from; empty: any.",
     )
@@ -312,7 +236,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _agrees_within(self) -> Self:
         listener = self.listener
-        named = any(allowed.certificate is not None for allowed in listener.allow)
+        allowed = [peer for title in listener.every_title for peer in title.allow]
+        named = any(peer.certificate is not None for peer in allowed)
         if self.tls.certificate is None and (listener.tls_port is not None or named):
             raise ValueError("asks for TLS in `[listener]`, but sets no `tls.certificate`")
         return self

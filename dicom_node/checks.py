@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from config.errors import ConfigError, FullfieldError, PeerRefused, PeerUnavailable
+from config.listener import ListenerSettings
 from config.routes import Destination, RouteTable
-from config.settings import ListenerSettings, Settings, StorageSettings, TLSSettings
+from config.settings import Settings, StorageSettings, TLSSettings
 from storage.database import Database, current_time
 from storage.schema import AuditRow
 

@@ -13,8 +13,9 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 from sqlalchemy import select
 
+from config.listener import ListenerSettings
 from config.routes import RouteTable
-from config.settings import DeliverySettings, ListenerSettings, TLSSettings
+from config.settings import DeliverySettings, TLSSettings
 from dicom_node.network.commitment_reports import CommitmentReports
 from dicom_node.network.intake import Intake
 from dicom_node.network.listener import Listener

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from config.mistakes import config_error, place_in, read_toml
-from config.settings import Section
+from config.section import Section
 
 Precision = Literal["no", "fp16", "bf16"]
 

@@ -135,7 +135,10 @@ def _parts(annotation: Any) -> Iterator[type]:
 
 
 def _is_list(annotation: Any) -> bool:
-    return get_origin(annotation) in (list, tuple)
+    origin = get_origin(annotation)
+    return origin in (list, tuple) or (
+        origin in (Union, types.UnionType) and any(_is_list(part) for part in get_args(annotation))
+    )
 
 
 def _allowed(field: FieldInfo) -> str:

@@ -11,7 +11,7 @@ from dicom_node.logs import hashed
 from dicom_node.network.contexts import archive_contexts
 from dicom_node.network.incoming import IncomingFile, Peer, StoreRequest
 from dicom_node.network.reception import examine
-from dicom_node.network.server import Rejection, StorageServer
+from dicom_node.network.server import StorageServer, Terms
 from dicom_node.network.statuses import Status, Unacceptable
 
 log = structlog.get_logger()
@@ -37,7 +37,6 @@ class Archive:
             port=port,
             contexts=archive_contexts(),
             incoming=self._incoming,
-            max_pdu=131072,
         )
 
     @property
@@ -62,9 +61,9 @@ class Archive:
     def not_secured(self, address: str, reason: str) -> None:
         """Never: the archive speaks no TLS."""
 
-    def admit(self, peer: Peer, open_associations: int) -> Rejection | None:  # noqa: ARG002
+    def admit(self, peer: Peer) -> Terms:  # noqa: ARG002
         """Everybody may come in."""
-        return None
+        return Terms()
 
     def contexts_refused(self, peer: Peer, sop_classes: list[str]) -> None:
         """Nothing: the peer knows which contexts it has."""

@@ -17,7 +17,8 @@ from pynetdicom.presentation import build_role
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from config.errors import FullfieldError, PeerRefused, PeerUnavailable, StorageFull, StorageUnavailable
-from config.settings import DeliverySettings, ListenerSettings
+from config.listener import ListenerSettings
+from config.settings import DeliverySettings
 from dicom_node.audit import Action, record
 from dicom_node.backoff import wait_seconds
 from dicom_node.logs import hashed
@@ -25,10 +26,10 @@ from dicom_node.network.commitment import FailureReason, Judgement, judge, repor
 from dicom_node.network.commitment_requests import ACTOR, LEASE_SECONDS, CommitmentRequests, peer_of
 from dicom_node.network.contexts import commitment_contexts
 from dicom_node.network.incoming import StreamedMessages
-from dicom_node.network.listener import may_call_from
 from dicom_node.network.notifications import Notification
 from dicom_node.network.sender import Address, associated, status_of
 from dicom_node.network.server import FurtherService
+from dicom_node.network.titles import may_call_from
 from dicom_node.network.tls import Credentials
 from dicom_node.rounds import Rounds
 from storage.commitments import (

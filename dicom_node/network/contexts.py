@@ -1,6 +1,6 @@
 """What the node receives: SOP classes and transfer syntaxes, in one table (PS3.8 7.1.1.13)."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from pydicom.uid import (
     UID,
@@ -121,13 +121,17 @@ def in_the_roles_of(offered: Collection[str], supported: Collection[Presentation
 
 
 def in_the_order_of(
-    proposed: Iterable[PresentationContext], supported: Iterable[PresentationContext]
+    proposed: Iterable[PresentationContext],
+    supported: Iterable[PresentationContext],
+    preferred: Sequence[UID] = (),
 ) -> list[PresentationContext]:
-    """Supported contexts, the transfer syntaxes of each in the order in which the peer proposed them, lossy ones last.
+    """Supported contexts, the transfer syntaxes of each in the order in which they are to be accepted.
 
-    pynetdicom accepts the first of its own order; the peer knows better what it can send without converting. Where
-    objects may be sent to it those without compression are first, for every object can be brought into them.
+    preferred: to come first, in this order. The others come in the order in which the peer proposed them, lossy ones
+    last: pynetdicom accepts the first of its own order, and the peer knows better what it can send without converting.
+    Where objects may be sent to it those without compression are first, for every object can be brought into them.
     """
+    rank = {syntax: number for number, syntax in enumerate(preferred)}
     order: dict[str, list[UID]] = {}
     for context in proposed:
         order.setdefault(str(context.abstract_syntax), []).extend(context.transfer_syntax)
@@ -137,6 +141,7 @@ def in_the_order_of(
         if wanted is not None:
             known = [syntax for syntax in dict.fromkeys(wanted) if syntax in context.transfer_syntax]
             known.sort(key=lambda syntax: syntax in LOSSY)
+            known.sort(key=lambda syntax: rank.get(syntax, len(rank)))
             if context.scp_role:
                 known.sort(key=lambda syntax: syntax not in UNCOMPRESSED)
             roles = context.scu_role, context.scp_role

@@ -84,13 +84,22 @@ class IncomingFile:
 
     Nothing is raised while fragments arrive, for nobody there could answer the peer; `complete` raises what
     went wrong, and after it the file is whole.
+
+    largest: bytes that it may have, None for any.
     """
 
-    def __init__(self, folder: Path, part_10_header: Callable[[], bytes], has_room: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        part_10_header: Callable[[], bytes],
+        has_room: Callable[[], bool],
+        largest: int | None = None,
+    ) -> None:
         self.path = folder / f"{uuid.uuid4().hex}.dcm"
         self.size = 0
         self._part_10_header = part_10_header
         self._has_room = has_room
+        self._largest = largest
         self._digest = hashlib.sha256()
         self._file: BinaryIO | None = None
         self._error: FullfieldError | None = None
@@ -103,6 +112,10 @@ class IncomingFile:
         try:
             file = self._file or self._begin()
             self._append(file, fragment)
+            if self._largest is not None and self.size > self._largest:
+                # 0xA900 is for a data set that is not of its SOP class, and no more (PS3.4 B.2.3).
+                said = f"The object is larger than {self._largest >> 20} MB, the largest that is taken here."
+                raise Unacceptable(Status.OUT_OF_RESOURCES, said)
             if self.size >= self._next_look:
                 file.flush()
                 os.fdatasync(file.fileno())
@@ -214,6 +227,8 @@ class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
         self._refuse = refuse
         #: Known once the association is requested.
         self.peer: Peer | None = None
+        #: Bytes of the largest object that the peer may send; None for any.
+        self.largest_object: int | None = None
         #: What this node has to report over the association.
         self.notifications = Notifications()
 
@@ -221,7 +236,9 @@ class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
         """Take in the next fragments, of the command or of the data set."""
         if self.message is None:
             message = DIMSEMessage()
-            data_set = _DataSet(self._folder, lambda: self._part_10_header(message), self._has_room)
+            data_set = _DataSet(
+                self._folder, lambda: self._part_10_header(message), self._has_room, self.largest_object
+            )
             data_set.message = message
             message._data_set_file = data_set
             self.message = message

@@ -2,25 +2,23 @@
 
 import uuid
 from collections.abc import Sequence
-from ipaddress import ip_address, ip_network
 
 import structlog
 from pynetdicom.presentation import PresentationContext
 
-from config.settings import AllowedPeer, ListenerSettings
+from config.listener import ListenerSettings
 from dicom_node.audit import Action
 from dicom_node.network.contexts import accepted_contexts
 from dicom_node.network.incoming import IncomingFile, Peer, StoreRequest
 from dicom_node.network.intake import Intake
-from dicom_node.network.server import FurtherService, Rejection, StorageServer
+from dicom_node.network.server import FurtherService, Rejection, StorageServer, Terms
 from dicom_node.network.statuses import Status
-from dicom_node.network.tls import Credentials, bears
+from dicom_node.network.titles import Title
+from dicom_node.network.tls import Credentials
 
 log = structlog.get_logger()
 
-_CALLING_AE_UNKNOWN = (1, 1, 3)
 _CALLED_AE_UNKNOWN = (1, 1, 7)
-_TOO_MANY = (2, 3, 2)
 
 #: SOP classes that one audit row names.
 _MOST_NAMED = 16
@@ -41,6 +39,7 @@ class Listener:
         credentials: Credentials | None = None,
     ) -> None:
         self._settings = settings
+        self._titles = {title.ae_title: Title(title) for title in settings.every_title}
         self._intake = intake
         self._server = StorageServer(
             self,
@@ -49,7 +48,6 @@ class Listener:
             port=settings.port or None,
             contexts=accepted_contexts(),
             incoming=intake.incoming,
-            max_pdu=settings.max_pdu,
             further=further,
             tls_port=settings.tls_port,
             credentials=credentials,
@@ -75,7 +73,7 @@ class Listener:
         self._server.start()
         settings = self._settings
         tls = {"tls_port": settings.tls_port} if settings.tls_port is not None else {}
-        log.info("listening", ae_title=settings.ae_title, host=settings.host, port=settings.port, **tls)
+        log.info("listening", ae_titles=list(self._titles), host=settings.host, port=settings.port, **tls)
 
     def stop(self, grace_seconds: float = 10) -> None:
         """Accept no more associations, and abort those that have not ended when the time is over."""
@@ -90,13 +88,13 @@ class Listener:
         peer = Peer(calling_ae="", called_ae="", address=address, association_id=uuid.uuid4().hex[:16])
         self._intake.account(Action.CONNECTION_NOT_SECURED, peer, "refused", reason=reason)
 
-    def admit(self, peer: Peer, open_associations: int) -> Rejection | None:
+    def admit(self, peer: Peer) -> Terms | Rejection:
         """Whether a peer may come in: by the title it calls, its own title, its address, and our room."""
-        rejection = self._rejection(peer, open_associations)
-        if rejection is not None:
-            log.warning("association refused", calling_ae=peer.calling_ae, reason=rejection.reason)
-            self._intake.account(Action.ASSOCIATION_REFUSED, peer, "refused", reason=rejection.reason)
-        return rejection
+        answer = self._answer(peer)
+        if isinstance(answer, Rejection):
+            log.warning("association refused", calling_ae=peer.calling_ae, reason=answer.reason)
+            self._intake.account(Action.ASSOCIATION_REFUSED, peer, "refused", reason=answer.reason)
+        return answer
 
     def contexts_refused(self, peer: Peer, sop_classes: list[str]) -> None:
         """Account for the SOP classes that a peer proposed and will not be able to send."""
@@ -113,7 +111,8 @@ class Listener:
         return self._intake.has_room()
 
     def store(self, request: StoreRequest, file: IncomingFile) -> int:
-        """Keep an object and answer success, or say why not."""
+        """Keep an object when it is its turn and answer success, or say why not."""
+        self._titles[request.peer.called_ae].wait_for_turn(request.peer)
         return self._intake.store(request, file)
 
     def refuse(self, request: StoreRequest) -> int:
@@ -123,40 +122,11 @@ class Listener:
 
     def ended(self, peer: Peer, *, released: bool, incomplete: int) -> None:
         """Pass on which series an association brought objects of, whether it was released or lost."""
+        self._titles[peer.called_ae].left(peer)
         self._intake.ended(peer, released=released, incomplete=incomplete)
 
-    def _rejection(self, peer: Peer, open_associations: int) -> Rejection | None:
-        settings = self._settings
-        if peer.called_ae != settings.ae_title:
+    def _answer(self, peer: Peer) -> Terms | Rejection:
+        title = self._titles.get(peer.called_ae)
+        if title is None:
             return Rejection(*_CALLED_AE_UNKNOWN, f"It called {peer.called_ae!r}, which is not our AE title.")
-        titled = [allowed for allowed in settings.allow if allowed.ae_title == peer.calling_ae]
-        if settings.allow and not titled:
-            return Rejection(*_CALLING_AE_UNKNOWN, "Its AE title is not in the list of allowed systems.")
-        here = [allowed for allowed in titled if may_call_from(allowed, peer.address)]
-        if titled and not here:
-            return Rejection(*_CALLING_AE_UNKNOWN, "Its AE title is not allowed from its address.")
-        if here and not any(shows_what_it_must(allowed, peer) for allowed in here):
-            return Rejection(*_CALLING_AE_UNKNOWN, _not_shown(here, peer))
-        if open_associations >= settings.max_associations:
-            return Rejection(*_TOO_MANY, f"{open_associations} associations are open already.")
-        return None
-
-
-def may_call_from(allowed: AllowedPeer, address: str) -> bool:
-    """Whether a system may call from an address, by its entry in the settings."""
-    if not allowed.addresses:
-        return True
-    called_from = ip_address(address.partition("%")[0])
-    return any(called_from in ip_network(network, strict=False) for network in allowed.addresses)
-
-
-def shows_what_it_must(allowed: AllowedPeer, peer: Peer) -> bool:
-    """Whether a peer has shown the certificate that its entry in the settings asks for, if it asks for one."""
-    return allowed.certificate is None or bears(peer.certificate or (), allowed.certificate)
-
-
-def _not_shown(titled: Sequence[AllowedPeer], peer: Peer) -> str:
-    asked = " or ".join(allowed.certificate for allowed in titled if allowed.certificate is not None)
-    if peer.certificate is None:
-        return f"Its AE title is allowed over TLS only, with the certificate of {asked}."
-    return f"Its AE title is allowed with the certificate of {asked}, not with that of {' or '.join(peer.certificate)}."
+        return title.admit(peer)

@@ -16,6 +16,7 @@ from socketserver import BaseServer
 from typing import Any, Protocol
 
 import structlog
+from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
@@ -55,6 +56,18 @@ class Rejection:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """On what terms an association is accepted."""
+
+    #: Largest protocol data unit that the peer may send, in bytes.
+    max_pdu: int = 131072
+    #: Bytes of the largest object that it may send; None for any.
+    largest_object: int | None = None
+    #: Transfer syntaxes to be accepted before others, the most wanted first.
+    preferred: tuple[UID, ...] = ()
+
+
 #: Serves a request; called with the association, the primitive, and the presentation context.
 Request = Callable[[Association, Any, PresentationContext], None]
 
@@ -76,8 +89,8 @@ class StorageService(Protocol):
     def not_secured(self, address: str, reason: str) -> None:
         """A peer opened a connection for TLS, and the handshake failed; the connection is closed."""
 
-    def admit(self, peer: Peer, open_associations: int) -> Rejection | None:
-        """Whether the peer may open an association, beside those that are open."""
+    def admit(self, peer: Peer) -> Terms | Rejection:
+        """Whether the peer may open an association, and on what terms; `ended` is called when it is over."""
 
     def contexts_refused(self, peer: Peer, sop_classes: list[str]) -> None:
         """The association has begun without these SOP classes, which the peer proposed."""
@@ -111,7 +124,6 @@ class StorageServer:
         port: int | None,
         contexts: list[PresentationContext],
         incoming: Path,
-        max_pdu: int,
         further: Sequence[FurtherService] = (),
         tls_port: int | None = None,
         credentials: Credentials | None = None,
@@ -127,7 +139,6 @@ class StorageServer:
         self._ae = AE(ae_title)
         self._ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         self._ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        self._ae.maximum_pdu_size = max_pdu
         # The service decides on the number of associations, so that a refusal is accounted for.
         self._ae.maximum_associations = 1 << 20
         self._ae.network_timeout = IDLE_SECONDS
@@ -351,20 +362,23 @@ def _requested(service: StorageService, event: evt.Event) -> None:
     association.dimse.peer = peer
     still_open = association._server.open
     try:
-        rejection = service.admit(peer, len(still_open))
+        answer = service.admit(peer)
     except Exception:
         # pynetdicom would log the error and let the peer in.
         log.exception("an association could not be judged")
-        rejection = Rejection(*_NO_REASON_GIVEN, "An internal error; the log has it.")
-    if rejection is not None:
-        association.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
+        answer = Rejection(*_NO_REASON_GIVEN, "An internal error; the log has it.")
+    if isinstance(answer, Rejection):
+        association.acse.send_reject(answer.result, answer.source, answer.diagnostic)
         association.kill()
         return
     still_open.add(peer.association_id)
+    association.acceptor.maximum_length = answer.max_pdu
+    association.dimse.largest_object = answer.largest_object
     offered = {uid for uid, role in association.requestor.role_selection.items() if role.scp_role}
     association.acceptor.supported_contexts = in_the_order_of(
         request.presentation_context_definition_list,
         in_the_roles_of(offered, association.acceptor.supported_contexts),
+        answer.preferred,
     )
 
 

@@ -21,7 +21,7 @@ from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 from sqlalchemy import select, update
 
-from config.settings import AllowedPeer
+from config.listener import AllowedPeer
 from storage.commitments import CommitmentRequest, add_commitment
 from storage.database import current_time
 from storage.schema import AuditRow, Commitment, CommitmentState

@@ -33,7 +33,7 @@ from pynetdicom import AE, build_context
 from pynetdicom.sop_class import Verification
 
 from config.errors import StorageUnavailable
-from config.settings import ListenerSettings
+from config.listener import ListenerSettings
 from dicom_node.network.contexts import TRANSFER_SYNTAXES
 from dicom_node.network.listener import Listener
 from dicom_node.sop_classes import RECEIVED

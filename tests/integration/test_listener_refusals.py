@@ -19,7 +19,7 @@ from pydicom.uid import (
 from pynetdicom import AE, build_context
 from pynetdicom.sop_class import Verification
 
-from config.settings import AllowedPeer
+from config.listener import AllowedPeer
 from tests.captured_log import captured_log
 from tests.factory import xa
 from tests.listening import Node, cine, goes_through, listening
@@ -54,7 +54,7 @@ def test_a_listed_title_may_call_from_its_addresses_only(tmp_path, network, acce
 
 
 def test_a_fault_while_a_peer_is_judged_keeps_it_out(node, monkeypatch):
-    monkeypatch.setattr(node.listener, "_rejection", lambda *_: 1 / 0)
+    monkeypatch.setattr(node.listener, "_answer", lambda *_: 1 / 0)
     with captured_log() as log:
         assert "Rejected Transient" in echoscu(node.port).output
     assert "ZeroDivisionError" in log.getvalue()

@@ -13,8 +13,8 @@ from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
 from pynetdicom.presentation import build_role
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
+from config.listener import ListenerSettings
 from config.routes import Destination, RouteTable
-from config.settings import ListenerSettings
 from dicom_node.audit import Action
 from dicom_node.network.commitment_reports import CommitmentReports
 from dicom_node.network.intake import Intake

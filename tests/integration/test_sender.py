@@ -22,7 +22,7 @@ from pydicom.uid import (
 from pynetdicom import AE, evt
 
 from config.errors import DamagedObject, PeerRefused, PeerUnavailable
-from config.settings import ListenerSettings
+from config.listener import ListenerSettings
 from dicom_node.network.contexts import accepted_contexts
 from dicom_node.network.intake import Intake
 from dicom_node.network.listener import Listener

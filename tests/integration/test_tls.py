@@ -13,7 +13,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from config.errors import ConfigError, PeerUnavailable
-from config.settings import AllowedPeer
+from config.listener import AllowedPeer
 from dicom_node.checks import Level, check_certificates
 from dicom_node.network import tls
 from dicom_node.network.contexts import commitment_contexts
