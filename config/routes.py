@@ -64,6 +64,12 @@ def _name(value: str) -> str:
     return value
 
 
+def _private_creator(value: str) -> str:
+    if not re.fullmatch(r"(?! )[^\\\x00-\x1f]{1,64}(?<! )", value):
+        raise ValueError(f"must be 1 to 64 characters without a backslash or blanks around them, not {value!r}")
+    return value
+
+
 Name = Annotated[str, AfterValidator(_name)]
 
 
@@ -197,6 +203,11 @@ class Route(_Table):
     report: bool = Field(
         default=True,
         description="Send a Structured Report of what was generated, by which model and how surely, likewise.",
+    )
+    private_creators: tuple[Annotated[str, AfterValidator(_private_creator)], ...] = Field(
+        default=(),
+        description="Private creators (PS3.5 7.8.1) whose blocks of private attributes the pictures take over from the "
+        "source; all others stay behind. Make sure that what they say holds for a picture that is partly generated.",
     )
     destinations: tuple[str, ...] = Field(min_length=1, description="Names of the destinations of the results.")
     priority: int = Field(default=50, ge=0, le=100, description="Jobs of higher priority are worked on first.")

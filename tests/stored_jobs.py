@@ -25,6 +25,7 @@ def queue_job(
     profile: str = "fullfield",
     max_attempts: int = 3,
     pictures: dict[str, ObjectProfile] | None = None,
+    private_creators: tuple[str, ...] = (),
 ) -> int:
     """Keep the data sets, queue a job that takes them in, and return its number."""
     objects = [received(store, dataset) for dataset in datasets]
@@ -35,6 +36,7 @@ def queue_job(
         profile=profile,
         max_attempts=max_attempts,
         pictures=pictures,
+        private_creators=private_creators,
     )
 
 
@@ -45,12 +47,19 @@ def queue_received(
     profile: str = "fullfield",
     max_attempts: int = 3,
     pictures: dict[str, ObjectProfile] | None = None,
+    private_creators: tuple[str, ...] = (),
 ) -> int:
     """Queue a job that takes in what the store has received, and return its number.
 
     pictures: of which class a destination gets them, by its name.
     """
-    route = QueuedRoute(name="all", destinations=destinations, profile=profile, objects=pictures or {})
+    route = QueuedRoute(
+        name="all",
+        destinations=destinations,
+        profile=profile,
+        objects=pictures or {},
+        private_creators=private_creators,
+    )
     with database.transaction() as tx:
         originals = [keep_object(tx, each).object for each in objects]
         job = enqueue(

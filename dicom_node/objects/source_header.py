@@ -1,6 +1,7 @@
 """What a result takes over from the header of its source: patient, study, equipment and geometry.
 
-Only what the standard defines is copied, by keyword; private attributes stay behind, at every level.
+Only what the standard defines is copied, by keyword; private attributes stay behind, at every level, but for those that
+private_blocks.py lets through.
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from highdicom.base import SOPClass
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
 
 from dicom_node.objects.source_faults import TEXT, mended
 from inference.header import UNREADABLE, items
@@ -176,8 +178,11 @@ def copy_attributes(source: Dataset, result: Dataset, keywords: tuple[str, ...])
 def read_element(source: Dataset, keyword: str) -> DataElement | None:
     """A valid copy of one element of the root, or None where it is absent or malformed."""
     tag = tag_for_keyword(keyword)
-    if tag is None or tag not in source:
-        return None
+    return copy_of(source, Tag(tag)) if tag is not None and tag in source else None
+
+
+def copy_of(source: Dataset, tag: BaseTag) -> DataElement | None:
+    """A valid copy of an element that is there, or None where it is malformed."""
     try:
         element = mended(source[tag])
     except UNREADABLE:
@@ -205,10 +210,7 @@ def _patient_and_study(source: Dataset, sop_class_uid: str) -> Dataset:
     header = Dataset()
     for tag in source.keys():  # noqa: SIM118 - iterating a data set would decode every element
         if tag.group in (0x0008, 0x0010, 0x0012, 0x0020, 0x0032, 0x0038, 0x0040):
-            try:
-                element = mended(source[tag])
-            except UNREADABLE:
-                continue
+            element = copy_of(source, tag)
             if element is not None:
                 header.add(element)
     header.SOPClassUID = sop_class_uid

@@ -117,6 +117,7 @@ def work_out(
                     mark=route.mark,
                     profile=profile,
                     beside=route.beside,
+                    private_creators=route.private_creators,
                 )
                 results += [(_keep(store, dataset), destinations) for dataset in carried.objects]
                 if carried.report is not None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -16,6 +16,7 @@ from config.objects import Beside, ObjectProfile
 from dicom_node.deflated import InflatedTooFar, inflated
 from dicom_node.objects.identity import Origin
 from dicom_node.objects.presentation_state import presentation_states
+from dicom_node.objects.private_blocks import carry_private_blocks
 from dicom_node.objects.report import ReportDraft
 from dicom_node.objects.secondary_capture import check_identity, secondary_captures
 from dicom_node.objects.segmentation import Segmentation
@@ -122,16 +123,19 @@ def objects_of(
     mark: Mark,
     profile: ObjectProfile = "multiframe_sc",
     beside: Beside = Beside(),  # noqa: B008 - it is frozen
+    private_creators: Collection[str] = (),
 ) -> Results:
     """What carries a reconstruction to the destinations of one profile.
 
     First the pictures, see `secondary_captures`, then what refers to them; but first what marks pictures that bear no
     mark themselves.
-    beside: what of that there is to be.
+    beside: what of that there is to be. private_creators: whose private blocks the pictures take over.
     """
     if not mark.burned_in and not beside.presentation_state:
         raise ValueError("Generated pixels are marked in the picture or by a presentation state.")
     pictures = secondary_captures(source, reconstruction, route=route, mark=mark, profile=profile)
+    for picture in pictures:
+        carry_private_blocks(source, picture, private_creators)
     origin = Origin.of(reconstruction.provenance, route=route, mark=mark, profile=profile)
     states = presentation_states(source, pictures, reconstruction, origin=origin) if beside.presentation_state else []
     companions = list(states)

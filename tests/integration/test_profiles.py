@@ -43,7 +43,10 @@ def test_each_destination_gets_the_pictures_of_its_profile_and_a_segmentation_of
     database, store = Database(sqlite_url), ObjectStore(tmp_path / "store")
     database.migrate()
     source = xa(frames=3)
-    job = queue_job(database, store, source, destinations=tuple(PROFILES), pictures=PROFILES)
+    source.private_block(0x0019, "VENDOR", create=True).add_new(1, "LO", "private")
+    job = queue_job(
+        database, store, source, destinations=tuple(PROFILES), pictures=PROFILES, private_creators=("VENDOR",)
+    )
     Worker(database, store, WorkerSettings(), name="one", load=lambda _: reconstructor).run(
         threading.Event(), once=True
     )
@@ -62,6 +65,7 @@ def test_each_destination_gets_the_pictures_of_its_profile_and_a_segmentation_of
     for name, objects in arrived.items():
         pictures = sorted((each for each in objects if each.Modality == "XA"), key=lambda each: each.InstanceNumber)
         assert [each.SOPClassUID for each in pictures] == CLASSES[name]
+        assert {each.private_block(0x0019, "VENDOR")[1].value for each in pictures} == {"private"}
         [mask] = [each for each in objects if each.SOPClassUID == SegmentationStorage]
         frames = mask.PerFrameFunctionalGroupsSequence
         sources = [groups.DerivationImageSequence[0].SourceImageSequence[0] for groups in frames]
