@@ -68,11 +68,10 @@ class Orthanc(Peer):
             content: bytes = answer.read()
         return content
 
-    def ask(self, path: str, question: dict[str, Any]) -> Any:
-        """POST JSON to a path of the REST interface."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.http_port}{path}", json.dumps(question).encode(), method="POST"
-        )
+    def ask(self, path: str, question: dict[str, Any] | bytes) -> Any:
+        """POST JSON, or bytes as they are, to a path of the REST interface."""
+        content = question if isinstance(question, bytes) else json.dumps(question).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", content, method="POST")
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read())
 
