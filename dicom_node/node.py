@@ -72,6 +72,7 @@ class Node:
             self._database,
             settings.delivery,
             table=lambda: self.routes.table,
+            credentials=self._credentials,
             calling_ae=settings.listener.ae_title,
             name=self._name,
         )

@@ -91,11 +91,14 @@ def claim_commitment(tx: Session, calling_ae: str, *, owner: str, lease_seconds:
     return commitment
 
 
-def hasten_commitments(tx: Session, calling_ae: str, *, owner: str, lease_seconds: float) -> None:
-    """Make all reports to a peer due that no other owner is about: the peer has called this one."""
+def hasten_commitments(tx: Session, calling_ae: str, called_ae: str, *, owner: str, lease_seconds: float) -> None:
+    """Make all reports to a peer due that it asked this title for and no other owner is about: it has called again."""
     now = current_time(tx)
     waiting = update(Commitment).where(
-        Commitment.calling_ae == calling_ae, Commitment.not_before > now, *_free_for(tx, owner)
+        Commitment.calling_ae == calling_ae,
+        Commitment.called_ae == called_ae,
+        Commitment.not_before > now,
+        *_free_for(tx, owner),
     )
     tx.execute(waiting.values(not_before=now, lease_owner=owner, lease_until=now + timedelta(seconds=lease_seconds)))
 

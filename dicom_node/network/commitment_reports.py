@@ -86,8 +86,8 @@ class CommitmentReports:
         self._lock = threading.Lock()
         #: What a report can be sent over, newest last.
         self._associations: list[StreamedMessages] = []
-        #: Peers that have called since this was last looked at.
-        self._callers: set[str] = set()
+        #: Who has called which title since this was last looked at.
+        self._callers: set[tuple[str, str]] = set()
         self._rounds = Rounds(
             "reports on storage commitment",
             every_seconds=settings.poll_seconds,
@@ -108,9 +108,10 @@ class CommitmentReports:
         """An association has begun: if reports can go over it, they do."""
         if any(context.abstract_syntax == StorageCommitmentPushModel for context in event.assoc.accepted_contexts):
             messages: StreamedMessages = event.assoc.dimse
+            peer = peer_of(messages)
             with self._lock:
                 self._associations.append(messages)
-                self._callers.add(peer_of(messages).calling_ae)
+                self._callers.add((peer.calling_ae, peer.called_ae))
 
     # The threads that report.
 
@@ -129,9 +130,9 @@ class CommitmentReports:
             self._associations = [messages for messages in self._associations if not messages.notifications.ended]
             callers, self._callers = self._callers, set()
         try:
-            for caller in callers:
+            for calling_ae, called_ae in callers:
                 with self._database.transaction() as tx:
-                    hasten_commitments(tx, caller, owner=self._name, lease_seconds=LEASE_SECONDS)
+                    hasten_commitments(tx, calling_ae, called_ae, owner=self._name, lease_seconds=LEASE_SECONDS)
         except FullfieldError:
             with self._lock:
                 self._callers |= callers
@@ -202,18 +203,24 @@ class CommitmentReports:
             return status_of(answer, address)
 
     def _open(self, commitment: Commitment) -> list[StreamedMessages]:
-        """The peer's associations over which a report can go now: the one that asked first, then the newest."""
+        """The peer's associations over which a report can go now: the one that asked first, then the newest.
+
+        The report is of the title that was asked, so only associations with that title count.
+        """
+        between = (commitment.calling_ae, commitment.called_ae)
         with self._lock:
             found = [
                 messages
                 for messages in reversed(self._associations)
-                if messages.notifications.open and peer_of(messages).calling_ae == commitment.calling_ae
+                if messages.notifications.open
+                and (peer_of(messages).calling_ae, peer_of(messages).called_ae) == between
             ]
         return sorted(found, key=lambda messages: peer_of(messages).association_id != commitment.association_id)
 
     def _address(self, commitment: Commitment) -> Address | None:
         """The port of the peer's entry in the settings, at the address that it asked from; over TLS if it calls so."""
-        for allowed in self._listener.allow:
+        title = self._listener.title(commitment.called_ae)
+        for allowed in title.allow if title is not None else ():
             if (
                 allowed.port is not None
                 and allowed.ae_title == commitment.calling_ae
@@ -268,8 +275,8 @@ class CommitmentReports:
         """Without a port there is no way to a peer that has no association open: its next one is waited for."""
         self._postpone(
             commitment,
-            f"{commitment.calling_ae} has no association open and no port in [[listener.allow]]; "
-            "the report waits until it calls again.",
+            f"{commitment.calling_ae} has no association with {commitment.called_ae} open and no port in its allow "
+            "list; the report waits until it calls again.",
             None,
             wait=self._left(commitment),
         )

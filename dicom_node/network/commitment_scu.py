@@ -23,6 +23,7 @@ from dicom_node.network.incoming import printable
 from dicom_node.network.sender import Destination, associated, status_of
 from dicom_node.network.server import FurtherService
 from dicom_node.network.statuses import Status, Unacceptable
+from dicom_node.network.tls import Credentials
 
 log = structlog.get_logger()
 
@@ -72,14 +73,18 @@ def ask(
     reported: OnReport,
     awaited: Callable[[], bool],
     timeout_seconds: float,
+    credentials: Credentials | None = None,
 ) -> None:
     """Make requests over one association, and take the reports that come over it within some seconds.
 
     answered: called with the status of each N-ACTION as it comes.
     awaited: whether there still are reports to wait for; they may come another way.
+    credentials: for a destination that is called over TLS.
     Raises PeerUnavailable or PeerRefused for the first request that was not answered; those before it were.
     """
-    with associated(destination, calling_ae, commitment_contexts(), timeout_seconds) as association:
+    with associated(
+        destination, calling_ae, commitment_contexts(), timeout_seconds, credentials=credentials
+    ) as association:
         taker, serving = _Taker(reported), set[threading.Thread]()
 
         def report(event: evt.Event) -> tuple[int, None]:

@@ -14,6 +14,7 @@ from dicom_node.backoff import wait_seconds
 from dicom_node.logs import hashed
 from dicom_node.network.commitment_scu import Question, Report, ask, report_service
 from dicom_node.network.statuses import Status, Unacceptable
+from dicom_node.network.tls import Credentials
 from dicom_node.rounds import Rounds
 from dicom_node.workflow.commitment import (
     settle_asked,
@@ -44,6 +45,7 @@ class CommitmentSeeker:
     table: gives the routes in force, which name the destinations.
     calling_ae: by which a destination is called that names none.
     name: no two nodes alive share one. What a dead namesake had under way is free again at once.
+    credentials: for destinations that are called over TLS.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class CommitmentSeeker:
         table: Callable[[], RouteTable],
         calling_ae: str,
         name: str,
+        credentials: Credentials | None = None,
     ) -> None:
         self.service = report_service(self._reported)
         self._database = database
@@ -61,6 +64,7 @@ class CommitmentSeeker:
         self._table = table
         self._calling_ae = calling_ae
         self._name = name
+        self._credentials = credentials
         #: Transaction UIDs of requests just made, whose reports may come over the association that is open.
         self._awaited: set[str] = set()
         self._rounds = Rounds(
@@ -128,6 +132,7 @@ class CommitmentSeeker:
                 reported=self._reported,
                 awaited=lambda: not uids.isdisjoint(self._awaited) and not self._rounds.stopping.is_set(),
                 timeout_seconds=self._settings.timeout_seconds,
+                credentials=self._credentials,
             )
         except PeerRefused as error:
             self._decline(left, destination, str(error))

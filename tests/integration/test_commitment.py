@@ -65,6 +65,7 @@ class Modality:
                 },
                 acceptor=event.assoc.is_acceptor,
                 title=event.assoc.requestor.ae_title,
+                called=event.assoc.acceptor.ae_title,
             )
         )
         while status is None and not self.end:
@@ -72,13 +73,13 @@ class Modality:
         return status or 0, None
 
     @contextmanager
-    def association(self, *more):
+    def association(self, *more, called: str = "FULLFIELD"):
         """An association that it opens."""
         association = self.ae.associate(
             "127.0.0.1",
             self.node.port,
             [build_context(StorageCommitmentPushModel), *more],
-            ae_title="FULLFIELD",
+            ae_title=called,
             evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._reported)],
         )
         assert association.is_established
@@ -103,9 +104,9 @@ class Modality:
             self.end = True
             server.shutdown()
 
-    def ask_and_leave(self, *asked, **how) -> None:
+    def ask_and_leave(self, *asked, called: str = "FULLFIELD", **how) -> None:
         """Ask over an association that it releases at once."""
-        with self.association() as association:
+        with self.association(called=called) as association:
             assert ask(association, *asked, **how) == 0
 
     def report(self):
@@ -297,7 +298,7 @@ def test_a_peer_without_a_port_gets_its_report_when_it_calls_again(node, tmp_pat
     carm = Modality(node)
     carm.ask_and_leave([(XA, instance)])
     # It may be tried once more while the association is ending, before it waits.
-    postponed = wait_until(lambda: _waiting(node))
+    postponed = wait_until(lambda: waiting_for_the_peer(node))
     assert carm.reports == []
     with Modality(node, title="OTHER").association(), carm.association():
         assert carm.report().committed == [instance]
@@ -545,7 +546,7 @@ def _let_a_day_pass(node: Node) -> None:
         tx.execute(update(Commitment).values(requested_at=long_ago, not_before=long_ago))
 
 
-def _waiting(node: Node) -> list[AuditRow]:
+def waiting_for_the_peer(node: Node) -> list[AuditRow]:
     """The reports put off so far, once the last of them waits for its peer."""
     postponed = node.rows("commitment_postponed")
     return postponed if postponed and "the report waits until it calls again" in postponed[-1].details["reason"] else []

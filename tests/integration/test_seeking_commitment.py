@@ -1,5 +1,6 @@
 """Storage commitment that the node asks for: a job is committed when its destinations have said so, or ends clearly."""
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from dicom_node.audit import Action
 from dicom_node.network.commitment_reports import CommitmentReports
 from dicom_node.network.intake import Intake
 from dicom_node.network.listener import Listener
+from dicom_node.network.tls import Credentials
 from dicom_node.workflow import commitment_seeker
 from dicom_node.workflow.commitment_seeker import CommitmentSeeker
 from dicom_node.workflow.delivery import Courier
@@ -28,6 +30,7 @@ from storage.queue import retry
 from storage.schema import DeliveryState, SoughtState
 from storage.sought_commitments import sought_of
 from storage.transitions import JobState
+from tests.certificates import Authority
 from tests.listening import QUICK, listening
 from tests.peers import free_port, orthanc, wait_until
 from tests.stored_jobs import deliveries, job_of, reconstructed, steps, story, wait_for
@@ -40,7 +43,14 @@ class Archive:
     report: ``same`` over the association that asked, ``new`` over one to the node, ``never``.
     """
 
-    def __init__(self, *, reasons: tuple[int, ...] = (0,), report: str = "same", action_status: int = 0x0000) -> None:
+    def __init__(
+        self,
+        *,
+        reasons: tuple[int, ...] = (0,),
+        report: str = "same",
+        action_status: int = 0x0000,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.port = free_port()
         self.node_port = 0
         self.stored: list[str] = []
@@ -49,6 +59,7 @@ class Archive:
         self.reasons = list(reasons)
         self.report = report
         self.action_status = action_status
+        self._tls = tls
 
     @contextmanager
     def running(self, *, commitment: bool = True) -> Iterator["Archive"]:
@@ -57,7 +68,7 @@ class Archive:
         if commitment:
             ae.add_supported_context(StorageCommitmentPushModel)
         handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._requested)]
-        server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers, ssl_context=self._tls)
         try:
             yield self
         finally:
@@ -143,18 +154,21 @@ def working(
     title: str = "PACS",
     node_port: int = 0,
     seeking: bool = True,
+    credentials: Credentials | None = None,
     **hours: float,
 ) -> Iterator[int]:
     """A node that delivers to PACS at these ports and asks them for commitment; its own port."""
     names = ["pacs", "second"]
     table = RouteTable(
         destinations=tuple(
-            Destination(name=name, ae_title=title, host="127.0.0.1", port=port, commitment=True)
+            Destination(
+                name=name, ae_title=title, host="127.0.0.1", port=port, commitment=True, tls=credentials is not None
+            )
             for name, port in zip(names, ports, strict=False)
         )
     )
     patience = QUICK.model_copy(update=hours)
-    known = {"table": lambda: table, "calling_ae": "FULLFIELD", "name": "node"}
+    known = {"table": lambda: table, "calling_ae": "FULLFIELD", "name": "node", "credentials": credentials}
     courier = Courier(database, store, patience, **known)
     seeker = CommitmentSeeker(database, patience, **known)
     intake = Intake(store, database, lambda *_: None, lambda *_: None, 0)
@@ -197,6 +211,19 @@ def test_a_job_is_committed_when_its_pacs_has_said_so(database, store, way):
     assert steps(database, job)[-2:] == [Action.COMMITMENT_GIVEN, Action.JOB_COMMITTED]
     (row,) = [row for row in story(database, job) if row.action == Action.COMMITMENT_GIVEN]
     assert (row.peer_ae, row.details["objects"], row.details["destination"]) == ("PACS", 2, "pacs")
+
+
+def test_a_pacs_over_tls_is_asked_over_tls(database, store, tmp_path):
+    hospital = Authority(tmp_path / "tls", "Hospital")
+    own, pacs_own = hospital.issue("fullfield.hospital"), hospital.issue("127.0.0.1")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(hospital.file))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(pacs_own.certificate, pacs_own.key)
+    credentials = Credentials(hospital.settings(own))
+    with Archive(tls=context).running() as pacs, working(database, store, pacs.port, credentials=credentials):
+        job = reconstructed(database, store, "pacs")
+        wait_for(database, job, JobState.COMMITTED)
+    assert len(pacs.asked) == 1
 
 
 def test_a_job_of_two_destinations_is_committed_by_both(database, store):
