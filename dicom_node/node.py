@@ -204,8 +204,10 @@ class Node:
         # Only a node with DICOMweb needs FastAPI and the like, which take a while to import.
         from dicom_node.network.dicomweb.application import build_application
         from dicom_node.network.dicomweb.server import WebServer
+        from dicom_node.objects.rendering import rendered
 
-        application = build_application(web, self.settings.listener.ae_title, self._intake, self._database)
+        called_ae = self.settings.listener.ae_title
+        application = build_application(web, called_ae, self._intake, self._database, self._store, rendered)
         return WebServer(application, web.host, web.port)
 
     def _object_kept(self, tx: Session, object: StoredObject, header: Dataset) -> None:

@@ -28,6 +28,8 @@ class HeldObject:
     digest: str
     sop_instance_uid: str
     study_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
 
 
 def tell(tx: Session, level: Level, numbers: Sequence[int], keys: Iterable[Key]) -> list[Dataset]:
@@ -51,12 +53,14 @@ def objects_within(tx: Session, level: Level, numbers: Sequence[int]) -> list[He
         StoredObject.digest,
         StoredObject.sop_instance_uid,
         StoredObject.study_instance_uid,
+        StoredObject.series_instance_uid,
+        StoredObject.transfer_syntax_uid,
     )
     found: list[tuple[int, HeldObject]] = []
     for start in range(0, len(numbers), _PAGE):
         rows = rows_at(Level.IMAGE).where(number.in_(numbers[start : start + _PAGE])).with_only_columns(*columns)
         found += [
-            (row[0], HeldObject(digest=row[1], sop_instance_uid=row[2], study_instance_uid=row[3]))
+            (row.id, HeldObject(**{name: value for name, value in row._asdict().items() if name != "id"}))
             for row in tx.execute(rows)
         ]
     return [held for _, held in sorted(found, key=lambda each: each[0])]

@@ -18,6 +18,7 @@ from pydicom import Dataset, dcmwrite
 from config.settings import WebSettings
 from dicom_node.network.dicomweb.application import build_application
 from dicom_node.network.dicomweb.server import WebServer
+from dicom_node.objects.rendering import rendered
 from tests.listening import Node, listening
 from tests.peers import free_port
 
@@ -31,7 +32,7 @@ class Web:
     def __init__(self, node: Node, **settings: Any) -> None:
         self.node = node
         chosen = WebSettings(port=free_port(), **settings)
-        application = build_application(chosen, "FULLFIELD", node.intake, node.database)
+        application = build_application(chosen, "FULLFIELD", node.intake, node.database, node.store, rendered)
         self.server = WebServer(application, chosen.host, chosen.port)
         self.url = f"http://127.0.0.1:{self.server.port}/dicom-web"
 

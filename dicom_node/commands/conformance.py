@@ -21,6 +21,7 @@ from dicom_node.commands.conformance_tables import (
 )
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.network.commitment import MOST_ITEMS, FailureReason
+from dicom_node.network.dicomweb.metadata import LARGEST_INLINE
 from dicom_node.network.dicomweb.search import MOST
 from dicom_node.network.procedure_step import AT_CREATION, AT_THE_END, FIXED
 from dicom_node.network.sender import STORED_WITH_WARNING
@@ -128,6 +129,7 @@ def conformance_page(made: str) -> str:
         fixed=_listed(FIXED),
         requests=requests(offer),
         most=MOST,
+        inline=LARGEST_INLINE,
         ciphers=", ".join(f"`{suite}`" for suite in CIPHER_SUITES),
         scheme=SCHEME,
         codes=private_codes(),
@@ -301,6 +303,14 @@ STOW-RS takes `application/dicom`, alone or in `multipart/related`; the answer i
 is, 409 when none is, 503 when there is no room, as `application/dicom+json` or `application/dicom+xml`. QIDO-RS answers
 as `application/dicom+json`, {most} matches at most at once, with `limit`, `offset` and `includefield`; `fuzzymatching`
 is passed over with a warning. Its keys are those of 4.6.
+
+WADO-RS gives whole objects as `application/dicom`, in `multipart/related` or one alone: as they are stored with
+`transfer-syntax=*`, else in the transfer syntax that is named, made without loss, else in explicit little endian.
+Metadata are `application/dicom+json`, or `application/dicom+xml` in parts; binary values of more than {inline} bytes
+are told by BulkDataURI. Frames and pixel data are `application/octet-stream` in little endian, or the code streams as
+they are stored. Pictures are `image/jpeg` or `image/png`, with `viewport`, `window` and `quality`; of several frames
+that which Representative Frame Number names, else the first. Refusals: 400 for a path or a query that says nothing, 404
+for what is not held, 406 for a form in which it cannot be had; 206 where some of what is asked for is lost.
 
 ## 7 Security
 

@@ -16,7 +16,7 @@ from config.settings import Settings, StorageSettings, WebSettings
 from dicom_node.lossless import LOSSLESS
 from dicom_node.lossy import LOSSY
 from dicom_node.network.contexts import TRANSFER_SYNTAXES, UNCOMPRESSED
-from dicom_node.network.dicomweb.application import ROOT
+from dicom_node.network.dicomweb.places import ROOT
 from dicom_node.network.statuses import Status
 from dicom_node.node import Node
 from dicom_node.objects import concepts
@@ -65,7 +65,12 @@ def requests(offer: Offered) -> str:
     """What is served by HTTP under the root of DICOMweb (PS3.18 10)."""
     return table(
         ("transaction", "method", "path"),
-        ((_transaction(methods, path), methods, f"`{path}`") for methods, path in offer.requests if ROOT in path),
+        (
+            (_transaction(method, path), method, f"`{path}`")
+            for methods, path in offer.requests
+            if ROOT in path
+            for method in methods.split(", ")
+        ),
     )
 
 
@@ -179,8 +184,8 @@ def private_codes() -> str:
     return table(("code", "meaning"), ((code.value, code.meaning) for code in sorted(found, key=lambda c: c.value)))
 
 
-def _transaction(methods: str, path: str) -> str:
-    if "POST" in methods:
+def _transaction(method: str, path: str) -> str:
+    if method == "POST":
         return "Store (STOW-RS)"
     searched = path.rpartition("/")[2] in ("studies", "series", "instances")
     return "Search (QIDO-RS)" if searched else "Retrieve (WADO-RS)"

@@ -1,7 +1,7 @@
 """Who was sent what on request, study by study: before the first object goes, and after (PS3.15 A.5.3.3, A.5.3.7)."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import structlog
@@ -9,14 +9,10 @@ import structlog
 from config.errors import FullfieldError
 from dicom_node.audit import Action, record
 from dicom_node.network.incoming import Peer
-from dicom_node.network.statuses import Status
-from dicom_node.network.suboperations import Suboperations
 from storage.answers import HeldObject
 from storage.database import Database
 
 log = structlog.get_logger()
-
-_ACTOR = "retrieve"
 
 
 def account_for_start(database: Database, peer: Peer, objects: Sequence[HeldObject], to: str) -> None:
@@ -26,16 +22,20 @@ def account_for_start(database: Database, peer: Peer, objects: Sequence[HeldObje
     log.info("retrieval started", calling_ae=peer.calling_ae, destination=to, objects=len(objects))
 
 
+def account_for_parts(database: Database, peer: Peer, objects: Sequence[HeldObject], to: str, parts: str) -> None:
+    """Of objects a part is about to be shown, such as some frames; StorageFull or StorageUnavailable likewise."""
+    told = {study: {"objects": count, "parts": parts} for study, count in Counter(_studies(objects)).items()}
+    _tell(database, Action.RETRIEVED, "success", peer, to, told)
+    log.info("parts retrieved", calling_ae=peer.calling_ae, parts=parts, objects=len(objects))
+
+
 def account_for_end(
-    database: Database, peer: Peer, objects: Sequence[HeldObject], operations: Suboperations, to: str
+    database: Database, peer: Peer, objects: Sequence[HeldObject], sent: Collection[str], to: str
 ) -> None:
-    """Objects have been sent, or not."""
-    fates = Counter((object.study_instance_uid, operations.fate(object.sop_instance_uid)) for object in objects)
+    """Objects have been sent, those with these UIDs, or not."""
+    counts = Counter((object.study_instance_uid, object.sop_instance_uid in sent) for object in objects)
     told = {
-        study: {
-            "objects": fates[study, "completed"] + fates[study, "warned"],
-            "not_sent": fates[study, "failed"] + fates[study, "remaining"],
-        }
+        study: {"objects": counts[study, True], "not_sent": counts[study, False]}
         for study in dict.fromkeys(_studies(objects))
     }
     not_sent = sum(counts["not_sent"] for counts in told.values())
@@ -46,9 +46,9 @@ def account_for_end(
         log.warning("an audit row could not be written", reason=str(error))
 
 
-def account_for_refusal(database: Database, peer: Peer, to: str, status: Status, reason: str) -> None:
-    """Nothing will be sent."""
-    told = {"status": f"0x{status:04X}", "reason": reason}
+def account_for_refusal(database: Database, peer: Peer, to: str, status: str | int, reason: str) -> None:
+    """Nothing will be sent; status: as the peer is told it."""
+    told = {"status": status, "reason": reason}
     log.warning("retrieval refused", calling_ae=peer.calling_ae, destination=to, **told)
     try:
         _tell(database, Action.RETRIEVAL_REFUSED, "refused", peer, to, {None: told})
@@ -73,7 +73,7 @@ def _tell(
             record(
                 tx,
                 action,
-                actor=_ACTOR,
+                actor=peer.actor,
                 outcome=outcome,
                 peer_ae=peer.calling_ae,
                 peer_address=peer.address,

@@ -5,6 +5,7 @@ told as failed. pynetdicom's own way would read each object into memory and enco
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import structlog
 from pynetdicom.association import Association
@@ -34,6 +35,7 @@ log = structlog.get_logger()
 #: The numbers of suboperations are of the value representation US.
 _MOST = 65535
 _DUPLICATE = 0x0111
+_ACTOR = "retrieve"
 
 
 class Retrievals:
@@ -64,7 +66,7 @@ class Retrievals:
 
     def _serve(self, association: Association, request: C_MOVE | C_GET, context: PresentationContext) -> None:
         """Find what is asked for, account for it, send it, and tell what has become of it."""
-        peer = peer_of(association.dimse)
+        peer = replace(peer_of(association.dimse), actor=_ACTOR)
         operations = Suboperations(association, request, context)
         to = str(request.MoveDestination or "").strip() if isinstance(request, C_MOVE) else peer.calling_ae
         try:
@@ -78,10 +80,10 @@ class Retrievals:
         else:
             operations.begin([object.sop_instance_uid for object in objects])
             self._send(objects, operations, destination)
-            account_for_end(self._database, peer, objects, operations, to)
+            account_for_end(self._database, peer, objects, operations.sent, to)
             operations.end()
             return
-        account_for_refusal(self._database, peer, to, status, reason)
+        account_for_refusal(self._database, peer, to, f"0x{status:04X}", reason)
         operations.refuse(status)
 
     def _asked_for(self, request: C_MOVE | C_GET, context: PresentationContext) -> Sequence[HeldObject]:

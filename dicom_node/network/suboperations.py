@@ -56,9 +56,10 @@ class Suboperations:
         """The receiver does not have the object."""
         self._fates[sop_instance_uid] = "failed"
 
-    def fate(self, sop_instance_uid: str) -> Fate:
-        """What has become of an object."""
-        return self._fates[sop_instance_uid]
+    @property
+    def sent(self) -> set[str]:
+        """The objects that the receiver has."""
+        return {uid for uid, fate in self._fates.items() if fate in ("completed", "warned")}
 
     def tell(self) -> None:
         """How far it is."""

@@ -51,6 +51,8 @@ def _put_attributes(parent: ElementTree.Element, attributes: Mapping[str, Any]) 
             binary = element["InlineBinary"]
             node_text = binary if isinstance(binary, str) else base64.b64encode(binary).decode()
             ElementTree.SubElement(node, "InlineBinary").text = node_text
+        if "BulkDataURI" in element:
+            ElementTree.SubElement(node, "BulkData", {"uri": element["BulkDataURI"]})
         for number, value in enumerate(element.get("Value", []), start=1):
             _put_value(node, element["vr"], str(number), value)
 

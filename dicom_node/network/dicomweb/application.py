@@ -8,22 +8,28 @@ from starlette.responses import PlainTextResponse, Response
 from config.errors import FullfieldError, StorageFull, StorageUnavailable
 from config.settings import WebSettings
 from dicom_node.network.dicomweb.admission import Admission
+from dicom_node.network.dicomweb.places import ROOT
 from dicom_node.network.dicomweb.problem import Problem
+from dicom_node.network.dicomweb.rendering import Render
+from dicom_node.network.dicomweb.retrieve_requests import retrieve_requests
 from dicom_node.network.dicomweb.search_requests import search_requests
 from dicom_node.network.dicomweb.store_requests import store_requests
 from dicom_node.network.incoming import Peer
 from dicom_node.network.intake import Intake
 from storage.database import Database
-
-#: Where the services lie on the port.
-ROOT = "/dicom-web"
+from storage.files import ObjectStore
 
 #: What a client is told to wait before it tries again, in seconds.
 _AGAIN = {"Retry-After": "60"}
 
 
-def build_application(settings: WebSettings, called_ae: str, intake: Intake, database: Database) -> FastAPI:
-    """The application; called_ae: the AE title that web clients count as having called."""
+def build_application(
+    settings: WebSettings, called_ae: str, intake: Intake, database: Database, store: ObjectStore, render: Render
+) -> FastAPI:
+    """The application.
+
+    called_ae: the AE title that web clients count as having called; render: makes pictures of frames.
+    """
     admission = Admission(settings, called_ae, intake)
 
     def admit(request: Request) -> Peer:
@@ -32,6 +38,7 @@ def build_application(settings: WebSettings, called_ae: str, intake: Intake, dat
     application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     application.include_router(store_requests(intake, database, admit), prefix=ROOT)
     application.include_router(search_requests(database, admit), prefix=ROOT)
+    application.include_router(retrieve_requests(database, store, render, admit), prefix=ROOT)
     application.add_exception_handler(FullfieldError, _refusal)
     if settings.origins:
         application.add_middleware(

@@ -13,6 +13,8 @@ DICOM = "application/dicom"
 JSON = "application/dicom+json"
 XML = "application/dicom+xml"
 OCTETS = "application/octet-stream"
+JPEG = "image/jpeg"
+PNG = "image/png"
 RELATED = "multipart/related"
 
 
@@ -29,6 +31,16 @@ class MediaType:
     def part(self) -> str:
         """Of multipart/related the media type of its parts; of others its own."""
         return self.parameters.get("type", "").lower() or "*/*" if self.name == RELATED else self.name
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether a message of several parts falls under it."""
+        return self.name in (RELATED, "*/*")
+
+    @property
+    def transfer_syntax(self) -> str:
+        """The transfer syntax that it names, `*` for any (PS3.18 8.7.3.5.2); empty where it names none."""
+        return self.parameters.get("transfer-syntax", "")
 
     def takes(self, name: str) -> bool:
         """Whether a media type falls under it."""

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from dicom_node.audit import Action, record
 from dicom_node.network.dicomweb.answers import json_answer
+from dicom_node.network.dicomweb.places import services_of
 from dicom_node.network.dicomweb.search import Found, Question, find, read_question
 from dicom_node.network.incoming import Peer
 from storage.database import Database
@@ -51,9 +52,7 @@ def search_requests(database: Database, admit: Callable[[Request], Peer]) -> API
 
     def answer(request: Request, peer: Peer, level: Level, path: Mapping[str, str]) -> Response:
         question = read_question(level, path, request.query_params.multi_items())
-        base = str(request.url).partition("?")[0].removesuffix("/")
-        for name in ("studies", "series", "instances"):
-            base = base.partition(f"/{name}")[0]
+        base = services_of(request)
         found = find(database, question, base)
         _account(database, peer, question, found)
         warnings = list(question.warnings)

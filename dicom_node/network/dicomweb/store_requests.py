@@ -14,6 +14,7 @@ from starlette.responses import Response
 from dicom_node.network.dicomweb.answers import data_set_answer
 from dicom_node.network.dicomweb.media_types import DICOM, RELATED, read_media_type
 from dicom_node.network.dicomweb.multipart import MultipartReader
+from dicom_node.network.dicomweb.places import instance_at, services_of, study_at
 from dicom_node.network.dicomweb.problem import Problem
 from dicom_node.network.dicomweb.store import Outcome, StoreTransaction, http_status, store_response
 from dicom_node.network.incoming import Peer
@@ -62,7 +63,7 @@ def store_requests(intake: Intake, database: Database, admit: Callable[[Request]
                 await run_in_threadpool(lambda: intake.ended(peer, released=released, incomplete=incomplete))
         if not transaction.outcomes:
             raise Problem(400, "The message has no parts.")
-        base = str(request.url).partition("/studies")[0]
+        base = services_of(request)
         response = await run_in_threadpool(
             lambda: _response(database, transaction.outcomes, base, broken=problem is not None)
         )
@@ -138,9 +139,9 @@ def _response(database: Database, outcomes: Sequence[Outcome], base: str, *, bro
     with database.reading() as tx:
         rows = {uid: found[0] for uid, found in objects_under(tx, uids).items()}
     studies = {row.study_instance_uid for row in rows.values()}
-    response.RetrieveURL = f"{base}/studies/{next(iter(studies))}" if len(studies) == 1 else ""
+    response.RetrieveURL = study_at(base, next(iter(studies))) if len(studies) == 1 else ""
     for item in response.get("ReferencedSOPSequence", []):
         row = rows[item.ReferencedSOPInstanceUID]
-        place = f"studies/{row.study_instance_uid}/series/{row.series_instance_uid}/instances/{row.sop_instance_uid}"
-        item.RetrieveURL = f"{base}/{place}"
+        place = instance_at(base, row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid)
+        item.RetrieveURL = place
     return response
