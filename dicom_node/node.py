@@ -34,6 +34,7 @@ from dicom_node.workflow.watchdog import Watchdog
 from storage.database import Database, current_time
 from storage.files import ObjectStore
 from storage.schema import ProcedureStep, StoredObject
+from storage.root_lock import RootLock
 
 if TYPE_CHECKING:
     from dicom_node.network.dicomweb.server import WebServer
@@ -58,6 +59,8 @@ class Node:
         self.settings = settings
         self.routes = RouteBook(settings.routes)
         self._credentials = credentials_of(settings.tls)
+        # Two nodes with an SQLite database each would take each other's files for left over.
+        self._root_lock = RootLock(settings.storage.root, shared=settings.storage.database_url.startswith("postgresql"))
         self._name = f"{socket.gethostname()}:{settings.listener.port or settings.listener.tls_port}"
         self._database, self._store = storage_of(settings)
         self._commitments = CommitmentReports(
@@ -136,7 +139,8 @@ class Node:
         return self._web.application if self._web is not None else None
 
     def start(self) -> None:
-        """Begin to receive, to work and to deliver."""
+        """Begin to receive, to work and to deliver; ConfigError while another node has the data root."""
+        self._root_lock.acquire()
         self._database.migrate()
         self._store.sweep(older_than_seconds=_LEFT_OVER_SECONDS)
         self._listener.start()
@@ -171,6 +175,7 @@ class Node:
 
     def reload(self) -> None:
         """Put routes and certificates in force as their files are now, for what begins from now on."""
+        self._root_lock.release()
         self._reload_routes()
         self._reload_certificates()
 
