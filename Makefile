@@ -64,6 +64,10 @@ bench-ingest: $(INSTALLED) peers ## Measure reception and sending against dcmtk 
 fuzz: $(INSTALLED) peers ## Talk nonsense to a running node: make fuzz N=10000 SEED=7
 	@$(BIN)/python -m tests.fuzzing --number $(or $(N),10000) --seed $(or $(SEED),7)
 
+.PHONY: faults
+faults: $(INSTALLED) peers ## Kill, cut and fill what a node stands on: make faults N=40 SEED=7 DB=postgresql
+	@$(BIN)/python -m tests.harness --number $(or $(N),40) --seed $(or $(SEED),7) --database $(or $(DB),sqlite)
+
 .PHONY: docs
 docs: $(INSTALLED) ## Make docs/reference from the code
 	$(BIN)/python -m dicom_node.commands.reference docs/reference

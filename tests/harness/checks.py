@@ -1,0 +1,221 @@
+"""What is judged when the node has come to rest: nothing lost, nothing twice, stuck, orphaned or untold."""
+
+from collections import Counter
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+from pydicom import dcmread
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from config.errors import DamagedObject, FullfieldError
+from storage.audit_trail import verify
+from storage.database import Database
+from storage.files import ObjectStore
+from storage.schema import AuditRow, Delivery, DeliveryState, Job, ObjectKind, StoredObject
+from storage.transitions import JobState
+from tests.harness.place import Place
+
+Kind = Literal["lost", "twice", "stuck", "orphaned", "untold", "unsaid"]
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A promise that was broken."""
+
+    kind: Kind
+    sentence: str
+
+
+class Judge:
+    """Looks at what is new since it looked last; at the end at everything again."""
+
+    def __init__(self, here: Place) -> None:
+        self._here = here
+        self._store = ObjectStore(here.node.root)
+        self._database: Database = here.node.database()
+        #: Acknowledged, by SOP Instance UID.
+        self.acknowledged: dict[str, Path] = {}
+        self._seen_object = self._seen_audit = self._seen_change = 0
+        #: SOP Instance UIDs that the PACS holds.
+        self._in_pacs: set[str] = set()
+        self._log_read = 0
+        #: Rows of the audit trail.
+        self.told = 0
+
+    def acknowledge(self, files: list[Path]) -> None:
+        """Note what senders saw acknowledged."""
+        for file in files:
+            self.acknowledged[str(dcmread(file, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)] = file
+
+    def why_unsettled(self) -> str | None:
+        """What is still under way; None when all has come to rest."""
+        try:
+            with self._database.reading() as tx:
+                waiting = select(func.count()).where(
+                    StoredObject.kind == ObjectKind.ORIGINAL, StoredObject.job_id.is_(None)
+                )
+                if count := tx.scalars(waiting).one():
+                    return f"{count} objects have no job"
+                jobs = select(Job.state, func.count()).where(
+                    Job.state.not_in([JobState.DELIVERED, JobState.FAILED, JobState.DECLINED])
+                )
+                if states := tx.execute(jobs.group_by(Job.state)).all():
+                    return "jobs are " + ", ".join(f"{state.value} ({count})" for state, count in states)
+        except FullfieldError as error:
+            return str(error)
+        return None
+
+    def violations(self) -> list[Violation]:
+        """What is wrong with all that is new."""
+        with self._database.reading() as tx:
+            found = [
+                *self._acknowledged_is_kept(tx),
+                *self._files_and_rows_agree(tx),
+                *self._jobs_are_delivered(tx),
+                *self._is_in_the_pacs_once(tx),
+                *self._is_told(tx),
+            ]
+            self._seen_object = tx.scalars(select(func.max(StoredObject.id))).one() or 0
+            self._seen_audit = tx.scalars(select(func.max(AuditRow.id))).one() or 0
+        return [*found, *self._says_no_traceback()]
+
+    def look_at_everything_again(self) -> list[Violation]:
+        """As if nothing had been seen."""
+        self._seen_object = self._seen_audit = self._seen_change = 0
+        self._in_pacs.clear()
+        return self.violations()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._database.close()
+
+    def _new_objects(self, tx: Session) -> list[StoredObject]:
+        return list(tx.scalars(select(StoredObject).where(StoredObject.id > self._seen_object)))
+
+    def _acknowledged_is_kept(self, tx: Session) -> list[Violation]:
+        found = []
+        everything = self._seen_object == 0
+        rows = {row.sop_instance_uid: row for row in self._new_objects(tx) if row.kind == ObjectKind.ORIGINAL}
+        for uid, file in self.acknowledged.items():
+            row = rows.get(uid)
+            if row is None:
+                row = tx.scalars(
+                    select(StoredObject).where(
+                        StoredObject.sop_instance_uid == uid, StoredObject.kind == ObjectKind.ORIGINAL
+                    )
+                ).one_or_none()
+                if row is not None and not everything:
+                    continue
+            if row is None:
+                found.append(Violation("lost", f"{file.name} was acknowledged and is not in the database"))
+                continue
+            try:
+                self._store.verify(row.digest)
+                if data_set(self._store.path(row.digest).read_bytes()) != data_set(file.read_bytes()):
+                    found.append(Violation("lost", f"{file.name} was acknowledged and is kept with other bytes"))
+            except DamagedObject as error:
+                found.append(Violation("lost", f"{file.name} was acknowledged: {error}"))
+        return found
+
+    def _files_and_rows_agree(self, tx: Session) -> list[Violation]:
+        found = []
+        for row in self._new_objects(tx):
+            if row.kind == ObjectKind.ASIDE:
+                found.append(Violation("twice", "an object was kept aside, for it came with two contents"))
+            try:
+                self._store.verify(row.digest)
+            except DamagedObject as error:
+                found.append(Violation("lost", f"a row of kind {row.kind.value} has no file: {error}"))
+        named = set(tx.scalars(select(StoredObject.digest)))
+        kept = {path.name for path in (self._here.node.root / "objects").glob("*/*/*")}
+        if orphans := kept - named:
+            found.append(Violation("orphaned", f"{len(orphans)} files of the store are in no row"))
+        return found
+
+    def _jobs_are_delivered(self, tx: Session) -> list[Violation]:
+        odd = select(Job).where(Job.state != JobState.DELIVERED)
+        found = [Violation("stuck", f"job {job.id} is {job.state.value}: {job.reason}") for job in tx.scalars(odd)]
+        undelivered = select(func.count()).where(Delivery.state != DeliveryState.ACKNOWLEDGED)
+        if count := tx.scalars(undelivered).one():
+            found.append(Violation("stuck", f"{count} deliveries are not acknowledged"))
+        leased = select(func.count()).where(Delivery.lease_owner.is_not(None))
+        if count := tx.scalars(leased).one():
+            found.append(Violation("stuck", f"{count} deliveries are still leased"))
+        return found
+
+    def _is_in_the_pacs_once(self, tx: Session) -> list[Violation]:
+        found = []
+        arrived, self._seen_change = self._here.pacs.arrivals(self._seen_change)
+        for name in arrived:
+            content = self._here.pacs.read(name)
+            uid = str(dcmread(BytesIO(content), specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
+            self._in_pacs.add(uid)
+            row = tx.scalars(
+                select(StoredObject).where(StoredObject.sop_instance_uid == uid, StoredObject.kind != ObjectKind.ASIDE)
+            ).one_or_none()
+            if row is None:
+                found.append(Violation("twice", "the PACS holds an object that the node does not know"))
+            elif data_set(content) != data_set(self._store.path(row.digest).read_bytes()):
+                found.append(Violation("twice", f"the PACS holds another version of the object {row.id}"))
+        due = set(
+            tx.scalars(select(StoredObject.sop_instance_uid).join(Delivery, Delivery.object_id == StoredObject.id))
+        )
+        if missing := due - self._in_pacs:
+            found.append(Violation("lost", f"{len(missing)} delivered objects are not in the PACS"))
+        made = set(tx.scalars(select(StoredObject.sop_instance_uid).where(StoredObject.kind == ObjectKind.RESULT)))
+        if forgotten := made - due:
+            found.append(Violation("lost", f"{len(forgotten)} results were never to be delivered"))
+        if (count := self._here.pacs.count()) != len(due):
+            found.append(Violation("twice", f"the PACS holds {count} objects, and {len(due)} were to be delivered"))
+        return found
+
+    def _is_told(self, tx: Session) -> list[Violation]:
+        try:
+            self.told = verify(tx)
+        except DamagedObject as error:
+            return [Violation("untold", str(error))]
+        new = AuditRow.id > self._seen_audit
+        by_object = Counter(
+            tx.execute(select(AuditRow.action, AuditRow.sop_instance_uid).where(new, AuditRow.outcome == "success"))
+            .tuples()
+            .all()
+        )
+        by_job = Counter(tx.execute(select(AuditRow.action, AuditRow.job_id).where(new)).tuples().all())
+        found = []
+        objects = self._new_objects(tx)
+        jobs = {object.job_id for object in objects if object.job_id is not None}
+        made = set(tx.scalars(select(Job.id).where(Job.id.in_(jobs))))
+
+        def expect(action: str, what: str | int, told: Counter[Any], name: str) -> None:
+            if told[action, what] != 1:
+                found.append(Violation("untold", f"{name} is told {told[action, what]} times of as {action}"))
+
+        for object in objects:
+            first = "object_received" if object.kind == ObjectKind.ORIGINAL else "reconstructed"
+            expect(first, object.sop_instance_uid, by_object, f"object {object.id}")
+        delivered = select(StoredObject).join(Delivery, Delivery.object_id == StoredObject.id)
+        for object in tx.scalars(delivered.where(StoredObject.id > self._seen_object)):
+            expect("delivered", object.sop_instance_uid, by_object, f"object {object.id}")
+        for job in made:
+            expect("job_queued", job, by_job, f"job {job}")
+            expect("job_delivered", job, by_job, f"job {job}")
+            if not by_job["job_started", job]:
+                found.append(Violation("untold", f"nobody tells that job {job} was started"))
+        return found
+
+    def _says_no_traceback(self) -> list[Violation]:
+        with self._here.node.log.open(errors="replace") as log:
+            log.seek(self._log_read)
+            said = log.read()
+            self._log_read = log.tell()
+        where = said.find("Traceback")
+        return [Violation("unsaid", f"the log holds a traceback: {said[where : where + 3000]}")] if where >= 0 else []
+
+
+def data_set(content: bytes) -> bytes:
+    """The bytes of a part-10 file after its header, whose length stands in its first element (PS3.10 7.1)."""
+    header = dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=[]).file_meta
+    return content[128 + 4 + 12 + header.FileMetaInformationGroupLength :]

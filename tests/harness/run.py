@@ -1,0 +1,128 @@
+"""A run: so many faults, one after the other, and the judgement after each."""
+
+import random
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.harness.checks import Judge, Violation
+from tests.harness.faults import Work, drawn, named
+from tests.harness.place import Place, place
+from tests.harness.senders import Sender, Ward
+
+#: Seconds that senders and node may take to come to rest after a fault.
+PATIENCE = 180.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What became of a run."""
+
+    faults: int = 0
+    #: Points that nobody came by: no fault.
+    missed: int = 0
+    acknowledged: int = 0
+    told: int = 0
+    recoveries: list[float] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
+
+    def in_one_line(self, seed: int, database: str) -> str:
+        """For people, and for the log of a build."""
+        counts = Counter(violation.kind for violation in self.violations)
+        broken = ", ".join(f"{counts[kind]} {kind}" for kind in ("lost", "twice", "stuck", "orphaned", "untold"))
+        others = f", {counts['unsaid']} tracebacks" if counts["unsaid"] else ""
+        ready = (
+            f"; ready again in median {statistics.median(self.recoveries):.1f} s, worst {max(self.recoveries):.1f} s"
+            if self.recoveries
+            else ""
+        )
+        return (
+            f"{self.faults} faults ({self.missed} more were never reached), {self.acknowledged} objects acknowledged: "
+            f"{broken}{others}; audit trail of {self.told} rows{ready}; seed {seed}, {database}"
+        )
+
+
+def run(
+    folder: Path,
+    *,
+    number: int,
+    seed: int,
+    first: int = 0,
+    database: str = "sqlite",
+    mutation: str = "none",
+    fault: str | None = None,
+    patience: float = PATIENCE,
+    say: Say = lambda _: None,
+) -> Report:
+    """Strike so many times; ends at the first step that breaks a promise.
+
+    first: number of the first step, to repeat one. fault: strike with this one at each step.
+    """
+    report = Report()
+    ward = Ward(folder / "sent", seed)
+    with place(folder, mutation=mutation) as here:
+        judge = Judge(here)
+        for step in range(first, first + number):
+            begun = time.monotonic()
+            dice = random.Random(f"{seed}/{step}")
+            chosen = named(fault, step) if fault is not None else drawn(step, dice)
+            senders = ward.senders(step, here.node.port, dice)
+            came_to_pass, violations = _strike(here, judge, chosen.strike, senders, patience)
+            report.faults += came_to_pass
+            report.missed += not came_to_pass
+            report.violations += violations
+            for violation in violations:
+                say(f"FAULT step {step} ({chosen.name}), seed {seed}: {violation.kind}: {violation.sentence}")
+            say(f"{step}: {chosen.name}{'' if came_to_pass else ', never reached'}; {time.monotonic() - begun:.1f} s")
+            if violations:
+                break
+        else:
+            report.violations += _in_the_end(judge, say)
+        judge.close()
+        report.acknowledged, report.told = len(judge.acknowledged), judge.told
+        report.recoveries = here.node.recoveries
+    say(report.in_one_line(seed, database))
+    return report
+
+
+def _strike(
+    here: Place,
+    judge: Judge,
+    strike: Callable[[Place, Work], bool],
+    senders: list[Sender],
+    patience: float,
+) -> tuple[bool, list[Violation]]:
+    for sender in senders:
+        sender.start()
+    end = time.monotonic() + patience
+
+    def is_done() -> bool:
+        is_sent = not any(sender.is_alive() for sender in senders)
+        return (is_sent and judge.why_unsettled() is None) or time.monotonic() > end
+
+    came_to_pass = strike(here, Work(senders, is_done))
+    for sender in senders:
+        sender.join(max(0.0, end - time.monotonic()))
+        judge.acknowledge(sender.acknowledged)
+    stuck = [Violation("stuck", f"{sender.name} is not rid of its objects") for sender in senders if sender.is_alive()]
+    for sender in senders:
+        sender.give_up()
+    why = judge.why_unsettled()
+    while why is not None and time.monotonic() < end:
+        time.sleep(0.05)
+        why = judge.why_unsettled()
+    if why is not None:
+        stuck.append(Violation("stuck", f"after {patience:g} s {why}"))
+    return came_to_pass, [*stuck, *judge.violations()]
+
+
+def _in_the_end(judge: Judge, say: Say) -> list[Violation]:
+    violations = judge.look_at_everything_again()
+    for violation in violations:
+        say(f"FAULT in the end: {violation.kind}: {violation.sentence}")
+    return violations
