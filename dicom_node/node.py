@@ -33,8 +33,8 @@ from dicom_node.workflow.supervisor import Supervisor
 from dicom_node.workflow.watchdog import Watchdog
 from storage.database import Database, current_time
 from storage.files import ObjectStore
-from storage.schema import ProcedureStep, StoredObject
 from storage.root_lock import RootLock
+from storage.schema import ProcedureStep, StoredObject
 
 if TYPE_CHECKING:
     from dicom_node.network.dicomweb.server import WebServer
@@ -59,10 +59,10 @@ class Node:
         self.settings = settings
         self.routes = RouteBook(settings.routes)
         self._credentials = credentials_of(settings.tls)
-        # Two nodes with an SQLite database each would take each other's files for left over.
-        self._root_lock = RootLock(settings.storage.root, shared=settings.storage.database_url.startswith("postgresql"))
         self._name = f"{socket.gethostname()}:{settings.listener.port or settings.listener.tls_port}"
         self._database, self._store = storage_of(settings)
+        # Two nodes with an SQLite database each would take each other's files for left over.
+        self._root_lock = RootLock(settings.storage.root, shared=settings.storage.database_url.startswith("postgresql"))
         self._commitments = CommitmentReports(
             self._database,
             self._store,
@@ -75,9 +75,9 @@ class Node:
             self._database,
             settings.delivery,
             table=lambda: self.routes.table,
-            credentials=self._credentials,
             calling_ae=settings.listener.ae_title,
             name=self._name,
+            credentials=self._credentials,
         )
         self._intake = Intake(
             self._store,
@@ -172,10 +172,10 @@ class Node:
             self._cataloguer.join()
             self._tell(Action.NODE_STOPPED)
         self._database.close()
+        self._root_lock.release()
 
     def reload(self) -> None:
         """Put routes and certificates in force as their files are now, for what begins from now on."""
-        self._root_lock.release()
         self._reload_routes()
         self._reload_certificates()
 
