@@ -34,6 +34,8 @@ class Action(StrEnum):
     OBJECT_REFUSED = "object_refused"
     ROUTE_MATCHED = "route_matched"
     NO_ROUTE = "no_route"
+    #: A result that came back, or other pictures that are generated: kept, and never an input.
+    GENERATED_RECOGNISED = "generated_recognised"
     SERIES_COMPLETED = "series_completed"
     JOB_QUEUED = "job_queued"
     JOB_STARTED = "job_started"
@@ -180,6 +182,7 @@ _WORDS: dict[str, str] = {
     Action.OBJECT_REFUSED: "refused an object",
     Action.ROUTE_MATCHED: "matched a route",
     Action.NO_ROUTE: "found no route",
+    Action.GENERATED_RECOGNISED: "recognised as generated, and gave to no route,",
     Action.SERIES_COMPLETED: "took the series for complete",
     Action.JOB_QUEUED: "queued a job",
     Action.JOB_STARTED: "started the job",

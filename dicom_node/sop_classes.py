@@ -61,8 +61,8 @@ BESIDE: tuple[UID, ...] = (
     ComprehensiveSRStorage,
 )
 
-#: Other images of the room, such as a C-arm's cone-beam runs: received, so that a study is not sent in part,
-#: and taken by no route.
+#: Other images of the room, such as a C-arm's cone-beam runs, and what goes beside results, which an archive may send
+#: back: received, so that a study is not sent in part, and taken by no route.
 KEPT_ONLY: tuple[UID, ...] = (
     XRay3DAngiographicImageStorage,
     CTImageStorage,
@@ -71,6 +71,8 @@ KEPT_ONLY: tuple[UID, ...] = (
     DigitalXRayImageStorageForProcessing,
     UltrasoundImageStorage,
     UltrasoundMultiFrameImageStorage,
+    SegmentationStorage,
+    ComprehensiveSRStorage,
 )
 
 #: All that is received.

@@ -54,6 +54,8 @@ class Kept:
     #: ``repeated``: the same UID and bytes were here before, and `object` is that one. ``aside``: another
     #: object had the UID before, and this one is kept beside it.
     outcome: Literal["new", "repeated", "aside"]
+    #: Whether the UID is that of a result of this node.
+    is_result: bool = False
 
 
 def keep_object(tx: Session, received: ReceivedObject) -> Kept:
@@ -64,9 +66,11 @@ def keep_object(tx: Session, received: ReceivedObject) -> Kept:
     """
     while True:
         known = _same_object(tx, received)
+        first = find_object(tx, received.sop_instance_uid)
+        is_result = first is not None and first.kind == ObjectKind.RESULT
         if known is not None:
-            return Kept(known, "repeated")
-        aside = find_object(tx, received.sop_instance_uid) is not None
+            return Kept(known, "repeated", is_result)
+        aside = first is not None
         row = _row(received, ObjectKind.ASIDE if aside else received.kind)
         row.received_at = received.received_at or current_time(tx)
         try:
@@ -78,7 +82,7 @@ def keep_object(tx: Session, received: ReceivedObject) -> Kept:
             continue
         if not aside and received.header is not None:
             catalogue(tx, row, received.header)
-        return Kept(row, "aside" if aside else "new")
+        return Kept(row, "aside" if aside else "new", is_result)
 
 
 def find_object(tx: Session, sop_instance_uid: str) -> StoredObject | None:
@@ -87,6 +91,14 @@ def find_object(tx: Session, sop_instance_uid: str) -> StoredObject | None:
     not_aside = StoredObject.kind != literal_column("'aside'")
     query = select(StoredObject).where(StoredObject.sop_instance_uid == sop_instance_uid, not_aside)
     return tx.scalars(query).one_or_none()
+
+
+def has_results(tx: Session, series_instance_uid: str) -> bool:
+    """Whether results of this node are of that series."""
+    query = select(StoredObject.id).where(
+        StoredObject.series_instance_uid == series_instance_uid, StoredObject.kind == ObjectKind.RESULT
+    )
+    return tx.scalars(query.limit(1)).first() is not None
 
 
 def objects_under(tx: Session, sop_instance_uids: Sequence[str]) -> dict[str, list[StoredObject]]:

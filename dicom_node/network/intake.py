@@ -172,9 +172,12 @@ class Intake:
         self._store.keep(arrival.path, arrival.digest)
         with self._transaction() as tx:
             kept = keep_object(tx, _received(arrival, header))
-            append(tx, _told(arrival, kept))
+            append(tx, _told_of_reception(arrival, kept))
             if kept.outcome == "new":
                 self._on_kept(tx, kept.object, header)
+            elif kept.is_result:
+                reason = "its UID is that of a result of this node"
+                append(tx, _told(arrival, Action.GENERATED_RECOGNISED, reason=reason))
             faultpoint("intake.before_commit")
         faultpoint("intake.before_acknowledgement")
         return kept
@@ -187,7 +190,7 @@ class Intake:
             "calling_ae": arrival.calling_ae,
             "bytes": arrival.size,
         }
-        if kept.outcome == "aside":
+        if kept.outcome == "aside" and not kept.is_result:
             log.warning(event[kept.outcome], **facts)
             return
         log.info(event[kept.outcome], **facts)
@@ -244,12 +247,23 @@ def _received(arrival: Arrival, header: Dataset) -> ReceivedObject:
     )
 
 
-def _told(arrival: Arrival, kept: Kept) -> AuditEntry:
+def _told_of_reception(arrival: Arrival, kept: Kept) -> AuditEntry:
     action = {
         "new": Action.OBJECT_RECEIVED,
         "repeated": Action.OBJECT_REPEATED,
         "aside": Action.OBJECT_KEPT_ASIDE,
     }[kept.outcome]
+    return _told(
+        arrival,
+        action,
+        digest=arrival.digest,
+        bytes=arrival.size,
+        sop_class_uid=arrival.sop_class_uid,
+        transfer_syntax_uid=arrival.transfer_syntax_uid,
+    )
+
+
+def _told(arrival: Arrival, action: Action, **details: Any) -> AuditEntry:
     return step(
         action,
         actor=arrival.actor,
@@ -258,12 +272,5 @@ def _told(arrival: Arrival, kept: Kept) -> AuditEntry:
         study_instance_uid=arrival.study_instance_uid,
         series_instance_uid=arrival.series_instance_uid,
         sop_instance_uid=arrival.sop_instance_uid,
-        details={
-            "digest": arrival.digest,
-            "bytes": arrival.size,
-            "sop_class_uid": arrival.sop_class_uid,
-            "transfer_syntax_uid": arrival.transfer_syntax_uid,
-            "called_ae": arrival.called_ae,
-            "association": arrival.association_id,
-        },
+        details={**details, "called_ae": arrival.called_ae, "association": arrival.association_id},
     )

@@ -6,9 +6,9 @@ from highdicom.base import SOPClass
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, MANUFACTURER
 from dicom_node.objects.identity import Kind, Origin, companion_instance_uid, companion_series_uid
-from dicom_node.objects.provenance import MANUFACTURER, software_versions
+from dicom_node.objects.provenance import software_versions
 from dicom_node.objects.source_header import copy_attributes, read_value
 from inference.reconstruction import Provenance
 

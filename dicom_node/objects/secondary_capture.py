@@ -17,6 +17,7 @@ from pydicom.valuerep import DA, TM
 from config.errors import UnsupportedImage
 from config.mark import Mark
 from config.objects import ObjectProfile
+from dicom_node.implementation import MANUFACTURER
 from dicom_node.objects.grey_scale import (
     GreyScale,
     black_and_white,
@@ -26,7 +27,7 @@ from dicom_node.objects.grey_scale import (
 )
 from dicom_node.objects.mark import Drawn, draw_mark
 from dicom_node.objects.picture import Picture, bytes_per_pixel, frame_number, picture_number
-from dicom_node.objects.provenance import MANUFACTURER, Statement, instance_moment, software_versions
+from dicom_node.objects.provenance import Statement, instance_moment, software_versions
 from dicom_node.objects.timing import carry_rate, carry_timing
 from dicom_node.objects.x_ray_image import XRayImage, can_be_like
 from inference.header import value_of

@@ -16,9 +16,9 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 
+from dicom_node.implementation import MANUFACTURER
 from dicom_node.objects.companion import Companion, reference, series_reference
 from dicom_node.objects.identity import dimension_organization_uid
-from dicom_node.objects.provenance import MANUFACTURER
 from dicom_node.objects.source_header import copy_attributes, read_value
 from inference.reconstruction import Provenance
 

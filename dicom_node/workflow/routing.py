@@ -12,12 +12,12 @@ from pathlib import Path
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException
-from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
 from config.routes import Route, RouteTable, Rule, fits_name, load_routes
 from dicom_node.sop_classes import PASSED_ON, RECONSTRUCTED
+from dicom_node.workflow.generated import why_generated
+from dicom_node.workflow.header_text import texts
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def choose(table: RouteTable, header: Dataset, calling_ae: str, called_ae: str) 
 
 def facts(header: Dataset, calling_ae: str, called_ae: str) -> Facts:
     """What the routes look at in an object and in how it came."""
-    modality = (_texts(header, "Modality") or [""])[0]
+    modality = (texts(header, "Modality") or [""])[0]
     return Facts(calling_ae.strip(), called_ae.strip(), modality, _barred(header), header)
 
 
@@ -94,15 +94,12 @@ def _barred(header: Dataset) -> str | None:
     Generated pictures are not to be reconstructed again and again when they are sent back; and other pictures
     than fluoroscopy are nothing that the models know.
     """
-    sop_class = (_texts(header, "SOPClassUID") or [""])[0]
+    generated = why_generated(header)
+    if generated is not None:
+        return generated
+    sop_class = (texts(header, "SOPClassUID") or [""])[0]
     if sop_class and sop_class not in (*RECONSTRUCTED, *PASSED_ON):
         return f"an object of the SOP class {UID(sop_class).name} is not reconstructed"
-    if _texts(header, "SyntheticData") == ["YES"]:
-        return "the picture is itself generated (SyntheticData is YES)"
-    image_type = _texts(header, "ImageType") or []
-    # Results say so twice, for an archive may drop Synthetic Data, which is younger than many of them.
-    if image_type[:1] == ["DERIVED"] and "GENERATED" in image_type:
-        return "the picture is itself generated (ImageType holds GENERATED)"
     return None
 
 
@@ -122,7 +119,7 @@ def _obstacles(route: Route, known: Facts) -> Iterator[str]:
 
 def _obstacle(rule: Rule, header: Dataset) -> str | None:
     """Why the attribute does not fit the rule, or None if it does."""
-    values = _texts(header, rule.keyword)
+    values = texts(header, rule.keyword)
     if values is None:
         return f"{rule.keyword} holds a value that cannot be read"
     if not values:
@@ -131,17 +128,6 @@ def _obstacle(rule: Rule, header: Dataset) -> str | None:
         return None
     shown = f" ({_shown(values)})" if _describes_technique(rule.keyword) else ""
     return f"{rule.keyword}{shown} {_unfulfilled(rule)}"
-
-
-def _texts(header: Dataset, keyword: str) -> list[str] | None:
-    """The values of an attribute as text, empty ones left out; None when they cannot be read."""
-    try:
-        value = header[keyword].value if keyword in header else None
-    except (ValueError, TypeError, ArithmeticError, LookupError, NotImplementedError, BytesLengthException):
-        # pydicom converts on access and so meets a malformed value only here.
-        return None
-    values = value if isinstance(value, MultiValue | list | tuple) else [value]
-    return [text for one in values if one is not None and (text := str(one).strip(" \0"))]
 
 
 def _fits(rule: Rule, value: str) -> bool:

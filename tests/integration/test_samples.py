@@ -53,6 +53,8 @@ OUTCOMES = {
     "*/CR[123]/*": KEPT,
     "*/CT[25]*/*": KEPT,
     "*/examples_overlay.dcm": NOT_RECEIVED,
+    "*/liver_*1frame.dcm": KEPT,
+    "*/test-SR.dcm": KEPT,
     "*/examples_*.dcm": KEPT,
     "*/GDCMJ2K_TextGBR.dcm": COLOR,
     "*/SC_*_odd*.dcm": COLOR,
@@ -68,7 +70,7 @@ OUTCOMES = {
     "*/JPGExtended.dcm": OPEN,
     "*/image_dfl.dcm": OPEN,
     "*/SCImageStorage_Deflated.dcm": OPEN,
-    # MR, radiotherapy, waveforms, other reports, palettes, segmentations, and directories.
+    # MR, radiotherapy, waveforms, other reports, palettes, and directories.
     "*": NOT_RECEIVED,
 }
 

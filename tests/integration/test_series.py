@@ -315,7 +315,7 @@ def test_a_generated_picture_that_comes_back_is_not_queued(ward):
     here = ward(route())
     here.receives(SyntheticData="YES")
     assert here.jobs == []
-    assert here.steps == ["no_route"]
+    assert here.steps == ["generated_recognised"]
 
 
 def test_an_object_that_no_route_took_is_not_swept_along_with_its_series(ward):

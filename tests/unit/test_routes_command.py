@@ -151,3 +151,13 @@ def test_a_file_that_is_not_there_gets_one_clear_line(fullfield, tmp_path):
         "",
         f"fullfield: {file}: No such file or directory.\n",
     )
+
+
+def test_test_tells_a_result_from_an_input(fullfield, tmp_path):
+    result = write(xa(Manufacturer="Fullfield"), tmp_path / "result.dcm")
+    assert fullfield("routes", "test", result, "--routes", EXAMPLE) == (
+        0,
+        "No route takes it, whoever sends it, for it is itself a result (Manufacturer is Fullfield): it is kept and "
+        "goes no further.\n",
+        "",
+    )

@@ -1,15 +1,11 @@
 """Which route takes an object, and what is said of the others."""
 
-import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
 from config.errors import ConfigError
-from config.mark import Mark
 from config.routes import Destination, Match, Route, RouteTable, Rule
-from dicom_node.objects.secondary_capture import secondary_captures
 from dicom_node.workflow.routing import RouteBook, choose
-from inference.reconstruction import Provenance, Reconstruction
 from tests.factory import xa
 
 
@@ -188,35 +184,6 @@ def test_a_generated_picture_takes_no_route(attributes, told):
     decision = decide(route("a"), route("b"), **attributes)
     assert decision.route is None
     assert decision.reasons == {"a": told, "b": told}
-
-
-def test_our_own_results_take_no_route_even_without_synthetic_data():
-    result = xa()
-    aperture = np.ones((4, 64, 64), bool)
-    aperture[:, :8] = False
-    provenance = Provenance(
-        model="fullfield",
-        version="1.0",
-        digest="0" * 64,
-        mode="mean",
-        seed=0,
-        steps=1,
-        device="cpu",
-        aperture_source="pixels",
-        frames_behind=1.0,
-        residual_signal=0.0,
-    )
-    reconstruction = Reconstruction(
-        stored=result.pixel_array,
-        aperture=aperture,
-        elsewhen=np.zeros_like(aperture),
-        uncertainty=np.zeros(aperture.shape, np.float32),
-        provenance=provenance,
-    )
-    (sent_back,) = secondary_captures(result, reconstruction, route="a", mark=Mark())
-    assert reason(route("a"), header=sent_back) == "the picture is itself generated (SyntheticData is YES)"
-    del sent_back.SyntheticData
-    assert reason(route("a"), header=sent_back) == "the picture is itself generated (ImageType holds GENERATED)"
 
 
 def test_a_picture_said_not_to_be_synthetic_takes_its_route():
