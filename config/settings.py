@@ -18,6 +18,7 @@ from config.errors import ConfigError
 from config.listener import ListenerSettings
 from config.mistakes import config_error, did_you_mean, place_in, read_toml
 from config.network import AddressRange, AETitle, Host, Port
+from config.retention import RetentionSettings
 from config.section import Section
 from config.toml_lines import KeyPath
 
@@ -137,8 +138,29 @@ class StorageSettings(Section):
     full_below_mb: int = Field(
         default=1024,
         ge=0,
-        description="Free space in MB below which the listener answers out of resources (0xA700).",
+        description="Free space in MB below which nothing is received (0xA700) and no result is made.",
     )
+    low_below_mb: int | None = Field(
+        default=None,
+        ge=0,
+        description="Free space in MB below which the node warns, and makes room where `[storage.retention]` lets it; "
+        "unset: five times `full_below_mb`.",
+    )
+    scrub_days: float = Field(
+        default=30, gt=0, description="Days within which every object is read again and compared with its digest."
+    )
+    retention: RetentionSettings = Field(default=RetentionSettings(), description=RetentionSettings.__doc__)
+
+    @model_validator(mode="after")
+    def _is_low_before_it_is_full(self) -> Self:
+        if self.low_below_mb is not None and self.low_below_mb < self.full_below_mb:
+            raise ValueError("has a `low_below_mb` below its `full_below_mb`")
+        return self
+
+    @property
+    def low_mb(self) -> int:
+        """The low watermark in use."""
+        return 5 * self.full_below_mb if self.low_below_mb is None else self.low_below_mb
 
     @property
     def database_url(self) -> str:

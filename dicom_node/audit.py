@@ -89,6 +89,21 @@ class Action(StrEnum):
     RETRIEVAL_STARTED = "retrieval_started"
     RETRIEVED = "retrieved"
     RETRIEVAL_REFUSED = "retrieval_refused"
+    #: What was kept, or made, is deleted because its days are over or the disk is low.
+    OBJECT_DELETED = "object_deleted"
+    LEFT_OVERS_DELETED = "left_overs_deleted"
+    #: Nothing of the study is deleted until the hold is lifted.
+    HOLD_PLACED = "hold_placed"
+    HOLD_LIFTED = "hold_lifted"
+    DISK_LOW = "disk_low"
+    DISK_FULL = "disk_full"
+    DISK_HAS_ROOM = "disk_has_room"
+    #: An object's file has changed, or is not there.
+    DAMAGE_FOUND = "damage_found"
+    #: An object that was found damaged is whole again.
+    DAMAGE_MENDED = "damage_mended"
+    #: Files that no row knows were moved aside.
+    ORPHANS_MOVED = "orphans_moved"
     NODE_STARTED = "node_started"
     NODE_STOPPED = "node_stopped"
     WORKER_DIED = "worker_died"
@@ -221,6 +236,16 @@ _WORDS: dict[str, str] = {
     Action.RETRIEVAL_STARTED: "began to send what was asked for",
     Action.RETRIEVED: "sent what was asked for",
     Action.RETRIEVAL_REFUSED: "refused to send what was asked for",
+    Action.OBJECT_DELETED: "deleted",
+    Action.LEFT_OVERS_DELETED: "deleted what a crash had left over",
+    Action.HOLD_PLACED: "placed a legal hold",
+    Action.HOLD_LIFTED: "lifted a legal hold",
+    Action.DISK_LOW: "found the disk low",
+    Action.DISK_FULL: "found the disk full",
+    Action.DISK_HAS_ROOM: "found room on the disk again",
+    Action.DAMAGE_FOUND: "found damaged",
+    Action.DAMAGE_MENDED: "found whole again",
+    Action.ORPHANS_MOVED: "moved files aside that no object has",
     Action.NODE_STARTED: "started",
     Action.NODE_STOPPED: "stopped",
     Action.WORKER_DIED: "found a worker dead",

@@ -3,7 +3,6 @@
 import os
 import socket
 import threading
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -28,8 +27,10 @@ from dicom_node.workflow.cataloguing import catalogue_earlier
 from dicom_node.workflow.commitment_seeker import CommitmentSeeker
 from dicom_node.workflow.delivery import Courier
 from dicom_node.workflow.routing import RouteBook
+from dicom_node.workflow.scrubbing import Scrubber
 from dicom_node.workflow.series import association_ended, complete_due, object_kept, procedure_step_ended
 from dicom_node.workflow.supervisor import Supervisor
+from dicom_node.workflow.upkeep import Upkeep
 from dicom_node.workflow.watchdog import Watchdog
 from storage.database import Database, current_time
 from storage.files import ObjectStore
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _ACTOR = "node"
-#: A file in the incoming folder that was last written to so long ago is left from a crash.
-_LEFT_OVER_SECONDS = 3600.0
-_SWEEP_SECONDS = 5.0
 _CLOCK_SECONDS = 0.5
 
 
@@ -121,6 +119,8 @@ class Node:
             },
             on_death=lambda sentence: self._tell(Action.WORKER_DIED, "failed", reason=sentence),
         )
+        self._upkeep = Upkeep(self._database, self._store, settings.storage)
+        self._scrubber = Scrubber(self._database, self._store, settings.storage.scrub_days)
         self._watchdog = Watchdog(settings.worker.lease_seconds)
         self._stopping = threading.Event()
         self._clock = threading.Thread(target=self._run_clock, name="clock", daemon=True)
@@ -142,13 +142,14 @@ class Node:
         """Begin to receive, to work and to deliver; ConfigError while another node has the data root."""
         self._root_lock.acquire()
         self._database.migrate()
-        self._store.sweep(older_than_seconds=_LEFT_OVER_SECONDS)
         self._listener.start()
         if self._web is not None:
             self._web.start()
         self._tell(Action.NODE_STARTED, port=self._listener.port, **self._routes_in_brief())
         self._clock.start()
         self._cataloguer.start()
+        self._upkeep.start()
+        self._scrubber.start()
         self._courier.start()
         self._commitments.start()
         self._seeker.start()
@@ -166,6 +167,8 @@ class Node:
         self._courier.stop()
         self._commitments.stop()
         self._seeker.stop()
+        self._upkeep.stop()
+        self._scrubber.stop()
         # One that never began has no end either; `ident` is None for a thread that was not started.
         if self._clock.ident is not None:
             self._clock.join()
@@ -226,15 +229,11 @@ class Node:
         procedure_step_ended(tx, step, made, table=self.routes.table, max_attempts=max_attempts)
 
     def _run_clock(self) -> None:
-        """Complete what is due, replace workers that hang, and clear away what a crash has left."""
-        swept_at = time.monotonic()
+        """Complete what is due, and replace workers that hang."""
         while not self._stopping.wait(_CLOCK_SECONDS):
             try:
                 self._complete_series()
                 self._replace_hung_workers()
-                if time.monotonic() - swept_at > _SWEEP_SECONDS:
-                    swept_at = time.monotonic()
-                    self._store.sweep(older_than_seconds=_LEFT_OVER_SECONDS)
             except FullfieldError as error:
                 log.warning("the clock missed a beat", reason=str(error))
             except Exception:
@@ -286,4 +285,5 @@ def run_worker(settings: Settings, stopping: threading.Event, *, name: str | Non
 
 def storage_of(settings: Settings) -> tuple[Database, ObjectStore]:
     """The database and the object store of these settings; nothing is connected to or migrated yet."""
-    return Database(settings.storage.database_url), ObjectStore(settings.storage.root)
+    storage = settings.storage
+    return Database(storage.database_url), ObjectStore(storage.root, full_below_bytes=storage.full_below_mb << 20)

@@ -4,11 +4,11 @@ Every object that is kept is entered in the transaction that enters its row. Wha
 what their first object says; what is told of a patient is what each study says. Objects kept aside are not in it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, delete, exists, not_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -41,9 +41,34 @@ def uncatalogued(tx: Session, *, after: int, limit: int) -> Sequence[StoredObjec
     return tx.scalars(query.order_by(StoredObject.id).limit(limit)).all()
 
 
+def forget(tx: Session, object_ids: Collection[int]) -> None:
+    """Take objects out, and each series and study that then holds none.
+
+    A series or a study that another transaction is about to add to is left alone.
+    """
+    entries = CataloguedObject.object_id.in_(object_ids)
+    series = set(tx.scalars(select(CataloguedObject.series_id).where(entries)))
+    tx.execute(delete(CataloguedObject).where(entries))
+    studies = set(tx.scalars(select(CataloguedSeries.study_id).where(CataloguedSeries.id.in_(series))))
+    _prune(tx, CataloguedSeries, series, used=exists().where(CataloguedObject.series_id == CataloguedSeries.id))
+    _prune(tx, CataloguedStudy, studies, used=exists().where(CataloguedSeries.study_id == CataloguedStudy.id))
+
+
 def as_column(text: str) -> str:
     """A text as far as a column takes it."""
     return text.encode(errors="replace").decode()[:LONGEST_COLUMN]
+
+
+def _prune(
+    tx: Session,
+    kind: type[CataloguedSeries] | type[CataloguedStudy],
+    numbers: Collection[int],
+    *,
+    used: ColumnElement[bool],
+) -> None:
+    # The locks first: who adds to a row holds it until its commit, and the next statement sees what was added.
+    locked = select(kind.id).where(kind.id.in_(numbers)).order_by(kind.id).with_for_update(skip_locked=True)
+    tx.execute(delete(kind).where(kind.id.in_(list(tx.scalars(locked))), not_(used)))
 
 
 def _series(tx: Session, object: StoredObject, header: Dataset) -> CataloguedSeries:

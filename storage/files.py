@@ -38,9 +38,13 @@ class ObjectStore:
     and StorageUnavailable when it cannot be used for another reason.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, full_below_bytes: int = 0) -> None:
+        """full_below_bytes: free space below which nothing more is written, so that what is under way can end."""
         self._root = root.absolute()
+        self._full_below_bytes = full_below_bytes
         self._objects = self._root / "objects"
+        #: Where damaged files and files without a row are moved, for a person to look at.
+        self.quarantined = self._root / "quarantine"
         #: Where files are written before they are kept.
         self.incoming = self._root / "incoming"
         #: Folders whose way from the root this process has fsynced. That another process made a folder does
@@ -71,7 +75,9 @@ class ObjectStore:
         return StoredFile(digest, size)
 
     def write(self, data: bytes | Iterable[bytes]) -> StoredFile:
-        """Write the bytes, or all the chunks one after the other, into the store."""
+        """Write the bytes, or all the chunks one after the other, into the store; StorageFull without room."""
+        if not self.has_room():
+            raise StorageFull(f"The disk that holds {self._objects} is full but for what is to stay free.")
         sha256 = hashlib.sha256()
         with _disk_errors_in_words(self.incoming):
             handle, name = tempfile.mkstemp(dir=self.incoming, prefix="write-")
@@ -110,10 +116,62 @@ class ObjectStore:
         if actual != digest:
             raise DamagedObject(f"The object {digest} is damaged: its bytes have another digest.")
 
+    def is_whole(self, path: Path, digest: str) -> bool:
+        """Whether a file, wherever it is, has this digest."""
+        with _disk_errors_in_words(path):
+            return _digest(path) == digest
+
     def free_bytes(self) -> int:
         """Bytes that can still be written."""
         with _disk_errors_in_words(self._objects):
             return shutil.disk_usage(self._objects).free
+
+    def has_room(self) -> bool:
+        """Whether more may be written."""
+        return self.free_bytes() >= self._full_below_bytes
+
+    def check_writable(self) -> None:
+        """StorageUnavailable where files cannot be written, such as on a disk that is mounted read-only."""
+        with _disk_errors_in_words(self.incoming):
+            handle, name = tempfile.mkstemp(dir=self.incoming, prefix="check-")
+            os.close(handle)
+            Path(name).unlink()
+
+    def remove(self, digest: str) -> None:
+        """Delete a file, durably; one that is not there is gone already."""
+        path = self.path(digest)
+        with _disk_errors_in_words(path):
+            path.unlink(missing_ok=True)
+            if path.parent.is_dir():
+                _fsync(path.parent)
+
+    def quarantine(self, digest: str) -> Path | None:
+        """Move a file aside, durably; where to, None if it is not there."""
+        path = self.path(digest)
+        with _disk_errors_in_words(path):
+            self._make_durable_folder(self.quarantined)
+            aside = self.quarantined / digest
+            try:
+                path.rename(aside)
+            except FileNotFoundError:
+                return None
+            _fsync(self.quarantined)
+            _fsync(path.parent)
+        return aside
+
+    def files(self, older_than_seconds: float = 0) -> Iterator[StoredFile]:
+        """All files that are kept, by digest, but for those written just now."""
+        oldest = time.time() - older_than_seconds
+        with _disk_errors_in_words(self._objects):
+            for first in sorted(self._objects.iterdir()):
+                for second in sorted(first.iterdir()):
+                    for path in sorted(second.iterdir()):
+                        try:
+                            told = path.stat()
+                        except FileNotFoundError:
+                            continue  # Removed meanwhile.
+                        if _DIGEST.fullmatch(path.name) and told.st_mtime < oldest:
+                            yield StoredFile(path.name, told.st_size)
 
     def sweep(self, older_than_seconds: float) -> int:
         """Delete what a crash has left in `incoming`, unless it was written to just now; how many files."""

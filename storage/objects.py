@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import Literal
 
 from pydicom.dataset import Dataset
-from sqlalchemy import literal_column, select
+from sqlalchemy import delete, literal_column, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from storage.catalogue import catalogue
 from storage.database import current_time
-from storage.schema import ObjectKind, StoredObject
+from storage.schema import FileToRemove, ObjectKind, StoredObject
 
 #: UIDs that one query asks for; databases bound the number of their parameters.
 _MOST_AT_ONCE = 500
@@ -38,7 +38,7 @@ class ReceivedObject:
     calling_ae: str = ""
     called_ae: str = ""
     peer_address: str = ""
-    #: Aware; None for now.
+    #: Aware; None for now. Its bytes count as compared with the digest then.
     received_at: datetime | None = None
     #: The job that made it, for a result.
     job_id: int | None = None
@@ -69,10 +69,13 @@ def keep_object(tx: Session, received: ReceivedObject) -> Kept:
         first = find_object(tx, received.sop_instance_uid)
         is_result = first is not None and first.kind == ObjectKind.RESULT
         if known is not None:
+            known.damage = None  # Its file was just replaced by a whole one.
             return Kept(known, "repeated", is_result)
+        # A file of these bytes that is to be removed is wanted again; where that is under way, this waits for it.
+        tx.execute(delete(FileToRemove).where(FileToRemove.digest == received.digest))
         aside = first is not None
         row = _row(received, ObjectKind.ASIDE if aside else received.kind)
-        row.received_at = received.received_at or current_time(tx)
+        row.received_at = row.verified_at = received.received_at or current_time(tx)
         try:
             with tx.begin_nested():
                 tx.add(row)
@@ -127,7 +130,8 @@ def _same_object(tx: Session, received: ReceivedObject) -> StoredObject | None:
     query = select(StoredObject).where(
         StoredObject.sop_instance_uid == received.sop_instance_uid, StoredObject.digest == received.digest
     )
-    return tx.scalars(query).one_or_none()
+    # Retention cannot delete it until this transaction has ended, and what it deletes is not found.
+    return tx.scalars(query.with_for_update(read=True, key_share=True)).one_or_none()
 
 
 def _row(received: ReceivedObject, kind: ObjectKind) -> StoredObject:

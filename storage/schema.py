@@ -36,6 +36,17 @@ class ObjectKind(StrEnum):
     ASIDE = "aside"
 
 
+class Damage(StrEnum):
+    """What is wrong with an object's file."""
+
+    #: It is not in the object store.
+    MISSING = "missing"
+    #: Its bytes had another digest; it was moved aside.
+    ALTERED = "altered"
+    #: The disk gives an error where it lies.
+    UNREADABLE = "unreadable"
+
+
 class SeriesState(StrEnum):
     """Whether more objects of a series are awaited."""
 
@@ -142,6 +153,7 @@ class Table(DeclarativeBase):
         datetime: UtcTime(),
         dict[str, Any]: JSON(),
         ObjectKind: _state(ObjectKind),
+        Damage: _state(Damage),
         SeriesState: _state(SeriesState),
         DeliveryState: _state(DeliveryState),
         CommitmentState: _state(CommitmentState),
@@ -175,6 +187,10 @@ class StoredObject(Table):
     received_at: Mapped[datetime]
     #: The job that takes it in, or made it.
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    #: When its bytes were last compared with the digest; first when it was received.
+    verified_at: Mapped[datetime] = mapped_column(index=True, server_default="1970-01-01 00:00:00")
+    #: None if nothing is known to be wrong.
+    damage: Mapped[Damage | None]
 
     __table_args__ = (
         UniqueConstraint("sop_instance_uid", "digest"),
@@ -187,6 +203,28 @@ class StoredObject(Table):
         ),
         {"sqlite_autoincrement": True},
     )
+
+
+class FileToRemove(Table):
+    """A file whose last row was deleted, from that transaction on until it is removed."""
+
+    __tablename__ = "files_to_remove"
+
+    #: Its name in the object store.
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    since: Mapped[datetime]
+
+
+class LegalHold(Table):
+    """A study of which nothing is deleted, until a person lifts the hold."""
+
+    __tablename__ = "legal_holds"
+
+    study_instance_uid: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str] = mapped_column(Text)
+    #: Who has placed it.
+    placed_by: Mapped[str]
+    placed_at: Mapped[datetime]
 
 
 class Series(Table):

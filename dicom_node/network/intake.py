@@ -17,7 +17,7 @@ import structlog
 from pydicom.dataset import Dataset
 from sqlalchemy.orm import Session
 
-from config.errors import StorageFull, StorageUnavailable
+from config.errors import DamagedObject, StorageFull, StorageUnavailable
 from dicom_node.audit import Action, step
 from dicom_node.logs import hashed
 from dicom_node.network.incoming import IncomingFile, Peer, StoreRequest
@@ -84,7 +84,7 @@ class Intake:
             kept = self._keep(arrival, header)
         except Unacceptable as error:
             return self.refuse(request, error.status, str(error))
-        except StorageFull as error:
+        except (StorageFull, DamagedObject) as error:
             return self.refuse(request, Status.OUT_OF_RESOURCES, str(error))
         except StorageUnavailable as error:
             # The peer has waited once for the database, and is not to wait for it again.
@@ -172,6 +172,8 @@ class Intake:
         self._store.keep(arrival.path, arrival.digest)
         with self._transaction() as tx:
             kept = keep_object(tx, _received(arrival, header))
+            # Retention may have removed an equal file since; now that the row is entered it does so no more.
+            self._store.open(arrival.digest).close()
             append(tx, _told_of_reception(arrival, kept))
             if kept.outcome == "new":
                 self._on_kept(tx, kept.object, header)

@@ -85,6 +85,8 @@ class Worker:
 
     def _work_on_next(self, stopping: threading.Event) -> bool:
         """Take the next job and bring it to an end; False if none is due."""
+        if not self._store.has_room():
+            raise StorageFull("The disk is full but for what is to stay free; no job is begun.")
         with self._database.transaction() as tx:
             for job in fail_exhausted(tx):
                 _tell(tx, job, Action.JOB_FAILED, "failed", reason=job.reason)
