@@ -11,8 +11,11 @@ INSTALLED := .venv/.installed
 # finds by itself, which is right for a machine with a GPU.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-# What the tests talk to: commands, and the Debian packages that bring them.
-PEERS := storescu:dcmtk dciodvfy:dicom3tools Orthanc:orthanc initdb:postgresql openssl:openssl
+# What the tests talk to: commands and libraries, and the Debian packages that bring them.
+PEERS := storescu:dcmtk dciodvfy:dicom3tools Orthanc:orthanc initdb:postgresql openssl:openssl \
+	/usr/share/orthanc/plugins/libOrthancDicomWeb.so:orthanc-dicomweb chromium:chromium \
+	/usr/share/orthanc/plugins/libOrthancWebViewer.so:orthanc-webviewer \
+	/usr/share/orthanc/plugins/libOrthancGdcm.so:orthanc-gdcm
 
 .PHONY: help
 help: ## List the targets
@@ -112,6 +115,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 .PHONY: peers
 peers:
 	@missing=; PATH="$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')"; for peer in $(PEERS); do \
-		command -v "$${peer%%:*}" >/dev/null || missing="$${missing:+$$missing }$${peer##*:}"; \
+		command -v "$${peer%%:*}" >/dev/null || [ -e "$${peer%%:*}" ] || missing="$${missing:+$$missing }$${peer##*:}"; \
 	done; \
 	if [ -n "$$missing" ]; then $(call install_packages,$$missing); fi
