@@ -72,22 +72,30 @@ def check_listener(settings: ListenerSettings, credentials: "Credentials | None"
 
 
 def check_certificates(settings: TLSSettings, now: datetime | None = None) -> Iterator[Finding]:
-    """Whether the certificates can be used, and for how long; nothing where there is to be no TLS."""
+    """Whether the certificates can be used, for how long, and by whom; nothing where there is to be no TLS."""
     if settings.certificate is None or settings.authorities is None:
         return
-    from dicom_node.certificates import certificates_in
+    from dicom_node.certificates import certificates_in, unknown_issuer
     from dicom_node.network.tls import credentials_of
 
     now = now or datetime.now(UTC)
     key = settings.key or settings.certificate
     try:
         credentials_of(settings)
-        for about, file in (("certificate", settings.certificate), ("authority", settings.authorities)):
-            for certificate in certificates_in(file):
-                yield _check_validity(certificate, about, file, now)
+        chain, authorities = certificates_in(settings.certificate), certificates_in(settings.authorities)
     except ConfigError as error:
         yield Finding(Level.FAIL, "tls", str(error), "Correct `[tls]` in the settings, or the files that it names.")
         return
+    for certificate in chain:
+        yield _check_validity(certificate, "certificate", settings.certificate, now)
+    for certificate in authorities:
+        yield _check_validity(certificate, "authority", settings.authorities, now)
+    missing = unknown_issuer(chain, authorities)
+    if missing is not None:
+        file = settings.certificate
+        said = f"{file} does not lead to one of {settings.authorities}: the certificate of {missing} is missing."
+        mend = f"Put it into {file}, below the one that it signed; else only peers that have it trust this node."
+        yield Finding(Level.WARN, "certificate", said, mend)
     if key.stat().st_mode & 0o077:
         said = f"{key} can be read by others than its owner."
         yield Finding(Level.WARN, "tls", said, f"`chmod 600 {key}`, as the user that runs the node.")

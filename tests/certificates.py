@@ -26,18 +26,19 @@ class Issued:
 
 
 class Authority:
-    """Signs certificates for systems."""
+    """Signs certificates for systems; by: the authority above it."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, by: "Authority | None" = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _named(name)
         ends = datetime.now(UTC) + timedelta(days=3650)
         usage = x509.BasicConstraints(ca=True, path_length=None)
-        builder = _builder(self._name, self._name, self._key.public_key(), ends).add_extension(usage, critical=True)
+        above = by or self
+        builder = _builder(self._name, above._name, self._key.public_key(), ends).add_extension(usage, critical=True)
         self.file = folder / f"{name}.pem"
-        self.file.write_bytes(_pem(builder.sign(self._key, hashes.SHA256())))
+        self.file.write_bytes(_pem(builder.sign(above._key, hashes.SHA256())))
 
     def issue(self, *names: str, days: float = 365, rsa_bits: int = 0) -> Issued:
         """A certificate of a system: the first name as common name, all of them as alternative names.
@@ -58,9 +59,10 @@ class Authority:
         issued.key.chmod(0o600)
         return issued
 
-    def dcmtk(self, issued: Issued) -> list[str]:
-        """Options with which dcmtk shows a certificate and trusts this authority."""
-        return ["+tls", str(issued.key), str(issued.certificate), "+cf", str(self.file)]
+    def dcmtk(self, issued: Issued | None) -> list[str]:
+        """Options with which dcmtk shows a certificate, or none, and trusts this authority."""
+        shown = ["+tls", str(issued.key), str(issued.certificate)] if issued is not None else ["+tla"]
+        return [*shown, "+cf", str(self.file)]
 
     def openssl(self, issued: Issued | None) -> list[str]:
         """Options with which openssl does, or without a certificate of its own."""

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydicom import dcmread
@@ -33,7 +34,7 @@ from pynetdicom import AE, build_context
 from pynetdicom.sop_class import Verification
 
 from config.errors import StorageUnavailable
-from config.listener import ListenerSettings
+from config.listener import ListenerSettings, TransferSyntax
 from dicom_node.network.contexts import TRANSFER_SYNTAXES
 from dicom_node.network.listener import Listener
 from dicom_node.sop_classes import RECEIVED
@@ -136,6 +137,10 @@ def test_every_transfer_syntax_that_is_taken_can_be_decoded(syntax):
 
 def test_every_transfer_syntax_that_can_be_decoded_is_taken():
     assert {syntax for syntax in AllTransferSyntaxes if _decodable(syntax)} == set(TRANSFER_SYNTAXES)
+
+
+def test_every_transfer_syntax_that_is_taken_can_be_preferred():
+    assert get_args(TransferSyntax) == tuple(syntax.keyword for syntax in TRANSFER_SYNTAXES)
 
 
 def _decodable(syntax):

@@ -114,45 +114,70 @@ def test_openssl_negotiates_what_the_profile_asks_for(node, hospital, version, r
     assert "not secured" not in log.getvalue()
 
 
+@pytest.fixture(scope="module")
+def certificates(
+    tmp_path_factory: pytest.TempPathFactory, hospital: Authority, carm: Issued
+) -> dict[str, Issued | None]:
+    """What a peer may show."""
+    return {
+        "good": carm,
+        "none": None,
+        "stranger": Authority(tmp_path_factory.mktemp("elsewhere"), "Elsewhere").issue("carm1.hospital"),
+        "expired": hospital.issue("carm1.hospital", days=-1),
+        "short key": hospital.issue("carm1.hospital", rsa_bits=1024),
+    }
+
+
+_NO_VERSION = "It speaks no TLS of version 1.2 or 1.3."
+_NO_CIPHER_SUITE = "It has no cipher suite that is accepted here."
+_NOT_SHOWN = "It showed no certificate."
+_STRANGE = "Its certificate is not trusted: unable to get local issuer certificate."
+_TOO_SHORT = "Its certificate is not trusted: EE certificate key too weak."
+_EXPIRED = "Its certificate is not trusted: certificate has expired."
+
+
 @pytest.mark.parametrize(
-    ("options", "reason"),
+    ("shows", "options", "reason"),
     [
-        (["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"], "It speaks no TLS of version 1.2 or 1.3."),
-        (["-tls1_2", "-cipher", "AES256-SHA"], "It has no cipher suite that is accepted here."),
-        (["-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA"], "It has no cipher suite that is accepted here."),
+        ("good", ["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"], _NO_VERSION),
+        ("good", ["-tls1_2", "-cipher", "AES256-SHA"], _NO_CIPHER_SUITE),
+        ("good", ["-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA"], _NO_CIPHER_SUITE),
+        ("none", ["-tls1_2"], _NOT_SHOWN),
+        ("none", ["-tls1_3"], _NOT_SHOWN),
+        ("stranger", [], _STRANGE),
+        ("expired", [], _EXPIRED),
+        (
+            "short key",
+            ["-cipher", "DEFAULT@SECLEVEL=0"],
+            "Its certificate is not trusted: EE certificate key too weak.",
+        ),
     ],
-    ids=["TLS 1.1", "without forward secrecy", "CBC"],
+    ids=lambda value: "".join(value[:2]) if isinstance(value, list) else None,
 )
-def test_what_is_older_than_the_profile_is_refused(node, hospital, carm, options, reason):
-    s_client(node.listener.tls_port, *options, *hospital.openssl(carm))
-    assert refused_because(node) == reason
-
-
-@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
-def test_a_peer_without_a_certificate_is_refused(node, hospital, version):
+def test_openssl_is_refused_and_told_why_by_an_alert(node, hospital, certificates, shows, options, reason):
     with captured_log() as log:
-        said = s_client(node.listener.tls_port, version, *hospital.openssl(None))
-        assert refused_because(node) == "It showed no certificate."
+        said = s_client(node.listener.tls_port, *options, *hospital.openssl(certificates[shows]))
+        assert refused_because(node) == reason
     assert "alert" in said
-    assert "It showed no certificate." in log.getvalue()
+    assert reason in log.getvalue()
 
 
-def test_a_certificate_of_another_authority_is_refused(node, hospital, tmp_path):
-    strange = Authority(tmp_path / "elsewhere", "Elsewhere").issue("carm1.hospital")
-    assert not echoscu(node.listener.tls_port, *hospital.dcmtk(strange), calling="CARM").accepted
-    assert "unable to get local issuer certificate" in refused_because(node)
-
-
-def test_an_expired_certificate_is_refused(node, hospital):
-    expired = hospital.issue("carm1.hospital", days=-1)
-    assert not echoscu(node.listener.tls_port, *hospital.dcmtk(expired), calling="CARM").accepted
-    assert refused_because(node) == "Its certificate is not trusted: certificate has expired."
-
-
-def test_a_certificate_with_a_short_key_is_refused(node, hospital):
-    weak = hospital.issue("carm1.hospital", rsa_bits=1024)
-    s_client(node.listener.tls_port, "-cipher", "DEFAULT@SECLEVEL=0", *hospital.openssl(weak))
-    assert "key too weak" in refused_because(node)
+@pytest.mark.parametrize(
+    ("shows", "options", "reason"),
+    [
+        # The retired profile, of TLS 1.0 to 1.2 with AES in CBC mode.
+        ("good", ["+pa"], _NO_CIPHER_SUITE),
+        ("none", [], _NOT_SHOWN),
+        ("stranger", [], _STRANGE),
+        ("expired", [], _EXPIRED),
+    ],
+)
+def test_dcmtk_is_refused(node, hospital, certificates, shows, options, reason):
+    with captured_log() as log:
+        told = echoscu(node.listener.tls_port, *hospital.dcmtk(certificates[shows]), *options, calling="CARM")
+        assert not told.accepted
+        assert refused_because(node) == reason
+    assert reason in log.getvalue()
 
 
 def test_a_peer_that_says_nothing_is_given_up_and_holds_up_nobody(node, hospital, carm, monkeypatch):
@@ -270,6 +295,17 @@ def test_doctor_tells_how_long_a_certificate_is_valid(hospital, days, level, sai
     assert said in findings[0].said
 
 
+def test_doctor_tells_who_is_missing_between_a_certificate_and_its_authority(tmp_path, hospital):
+    department = Authority(tmp_path, "Department", by=hospital)
+    issued = department.issue("fullfield.hospital")
+    settings = hospital.settings(issued)
+    finding = list(check_certificates(settings))[-1]
+    assert (finding.level, finding.about) == (Level.WARN, "certificate")
+    assert "the certificate of Department is missing" in finding.said
+    issued.certificate.write_bytes(issued.certificate.read_bytes() + department.file.read_bytes())
+    assert {finding.level for finding in check_certificates(settings)} == {Level.OK}
+
+
 def test_doctor_warns_of_a_key_that_others_can_read(hospital):
     issued = hospital.issue("fullfield.hospital")
     issued.key.chmod(0o644)
@@ -284,10 +320,13 @@ def test_doctor_warns_of_a_key_that_others_can_read(hospital):
         ("certificate", None, "tls.certificate: .* cannot be read"),
         ("certificate", "rubbish", "do not hold a certificate and its unencrypted key"),
         ("authorities", "rubbish", "tls.authorities: .* holds no certificate"),
+        ("key", "of another", "tls.key: .* is not the key of .*"),
     ],
 )
 def test_files_that_cannot_be_used_are_told(tmp_path, hospital, own, file, content, said):
-    if content is not None:
+    if content == "of another":
+        (tmp_path / "file").write_bytes(hospital.issue("other.hospital").key.read_bytes())
+    elif content is not None:
         (tmp_path / "file").write_text(content)
     settings = hospital.settings(own).model_copy(update={file: tmp_path / "file"})
     with pytest.raises(ConfigError, match=said):

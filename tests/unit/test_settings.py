@@ -98,6 +98,56 @@ def test_the_environment_overrules_one_key_and_leaves_its_neighbours(written, mo
     assert settings.listener.allow[0].ae_title == "CARM1"
 
 
+def test_a_further_title_is_as_the_listener_in_all_that_it_does_not_say(written):
+    settings = load_settings(
+        written(
+            "[listener]\nmax_associations = 8\nmax_object_mb = 100\n[[listener.allow]]\nae_title = 'CARM1'\n"
+            "[[listener.titles]]\nae_title = 'LAB'\nmax_associations = 2\n"
+            "[[listener.titles]]\nae_title = 'GUESTS'\nallow = []\nmax_objects_per_second = 1\n"
+            "[[listener.titles]]\nae_title = 'TESTS'\n[[listener.titles.allow]]\nae_title = 'PHANTOM1'\n"
+        )
+    )
+    assert {
+        title.ae_title: (
+            [allowed.ae_title for allowed in title.allow],
+            title.max_associations,
+            title.max_object_mb,
+            title.max_objects_per_second,
+        )
+        for title in settings.listener.every_title
+    } == {
+        "FULLFIELD": (["CARM1"], 8, 100, None),
+        "LAB": (["CARM1"], 2, 100, None),
+        "GUESTS": ([], 8, 100, 1),
+        "TESTS": (["PHANTOM1"], 8, 100, None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[listener.titles]]\nae_title = 'FULLFIELD'\n", "has the AE title 'FULLFIELD' twice"),
+        ("[[listener.titles]]\nmax_pdu = 4096\n", "listener.titles[0].ae_title is missing"),
+        (
+            "[[listener.titles]]\nae_title = 'LAB'\nmax_pdus = 4096\n",
+            "listener.titles[0].max_pdus is not a known key (did you mean 'max_pdu'?)",
+        ),
+        (
+            "[[listener.allow]]\nae_title = 'CARM1'\ntransfer_syntaxes = ['JPEG']\n",
+            "listener.allow[0].transfer_syntaxes[0] must be one of 'ExplicitVRLittleEndian', ",
+        ),
+        (
+            "[[listener.titles]]\nae_title = 'LAB'\n[[listener.titles.allow]]\nae_title = 'CARM1'\n"
+            "certificate = 'carm1'\n",
+            "asks for TLS in `[listener]`, but sets no `tls.certificate`",
+        ),
+    ],
+)
+def test_a_mistake_about_titles_is_told(written, text, said):
+    (mistake,) = mistakes(written(text))
+    assert said in mistake
+
+
 def test_an_empty_variable_counts_as_unset(monkeypatch):
     monkeypatch.setenv("FULLFIELD__LOGS__LEVEL", "")
     assert load_settings(None).logs.level == "info"
