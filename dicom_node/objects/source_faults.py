@@ -11,7 +11,6 @@ from copy import deepcopy
 from datetime import datetime
 from math import isfinite
 
-from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
@@ -20,6 +19,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage
 from pydicom.valuerep import DSfloat
 
+from dicom_node.objects.character_set import TEXT, decodes, is_sound, terms_of
 from inference.header import UNREADABLE, value_of
 
 #: Type 1 attributes of an X-ray image without which a result can be made all the same, with their sections in PS3.3.
@@ -32,8 +32,6 @@ _REQUIRED = {
 _X_RAY = (XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage)
 #: What names the source, its series and its study: a result has to repeat it as it is.
 _IDENTITY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-#: Value representations whose text is written in the character set of the object (PS3.5 6.1.2.3).
-TEXT = ("LO", "LT", "PN", "SH", "ST", "UC", "UT")
 #: More than anybody reads.
 _MOST_TOLD = 20
 
@@ -94,7 +92,7 @@ def _missing(source: Dataset) -> Iterator[str]:
 
 
 def _wrong_values(source: Dataset) -> Iterator[str]:
-    ascii_only = not any(value_of(source, "SpecificCharacterSet") or ())
+    ascii_only = not terms_of(source)
     for tag in sorted(source.keys()):
         keyword = keyword_for_tag(tag)
         if not keyword or tag.group not in (0x0008, 0x0010, 0x0018, 0x0020, 0x0028, 0x0032, 0x0038, 0x0040):
@@ -103,20 +101,18 @@ def _wrong_values(source: Dataset) -> Iterator[str]:
         if element is None:
             yield f"{keyword} cannot be read (PS3.5 6.2): left out of the result."
             continue
-        if element.VR in TEXT and not _decodes(str(element.value), ascii_only=ascii_only):
+        if element.VR in TEXT and not decodes(element, ascii_only=ascii_only):
             yield f"{keyword} holds bytes that its character set does not (PS3.5 6.1): the result repeats what it can."
         fault = _deep_fault(element)
         if fault is None:
             continue
         if keyword in _IDENTITY:
             end = "repeated as it is"
+        elif keyword == "SpecificCharacterSet":
+            end = "the result repeats the text as it can be read"
         else:
             end = "left out of the result" if element.VR == "SQ" or mended(element) is None else "mended in the result"
         yield f"{keyword} {fault}: {end}."
-
-
-def _decodes(text: str, *, ascii_only: bool) -> bool:
-    return text.isascii() or not (ascii_only or "\ufffd" in text)
 
 
 def _readable(dataset: Dataset, tag: BaseTag) -> DataElement | None:
@@ -147,8 +143,8 @@ def _fault(element: DataElement) -> str | None:
     if not _is_of_its_kind(element):
         return "is not of its value representation (PS3.6 6)"
     if element.keyword == "SpecificCharacterSet":
-        known = all(not value or str(value) in python_encoding for value in _values(element))
-        return None if known else "names no character set that there is (PS3.3 C.12.1.1.2)"
+        sound = is_sound([str(value or "") for value in _values(element)])
+        return None if sound else "names no character set that there is (PS3.3 C.12.1.1.2)"
     rule = _RULES.get(element.VR)
     if rule is None:
         return None

@@ -14,7 +14,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
-from dicom_node.objects.source_faults import TEXT, mended
+from dicom_node.objects.character_set import TEXT, as_meant, is_named, is_repeated
+from dicom_node.objects.source_faults import mended
 from inference.header import UNREADABLE, items
 
 #: What every picture takes over where the source has it, by the section of PS3.3 that defines it.
@@ -157,13 +158,14 @@ X_RAY: dict[str, tuple[str, ...]] = {
 
 def take_over(source: Dataset, result: SOPClass) -> None:
     """Copy into `result` what stays true of the source: who, where, when, and how the beam went."""
-    copy_attributes(source, result, ("SpecificCharacterSet",))
+    repeated = is_repeated(source)
+    if repeated:
+        copy_attributes(source, result, ("SpecificCharacterSet",))
     result.copy_patient_and_study_information(_patient_and_study(source, str(result.SOPClassUID)))
     copy_attributes(source, result, tuple(keyword for keywords in CARRIED.values() for keyword in keywords))
     _complete(result)
     result.remove_private_tags()
-    if "SpecificCharacterSet" not in result and not _is_ascii(result):
-        # pydicom has taken the text for Latin-1, as most viewers do.
+    if not repeated and not _is_ascii(result):
         result.SpecificCharacterSet = "ISO_IR 192"
 
 
@@ -187,7 +189,9 @@ def copy_of(source: Dataset, tag: BaseTag) -> DataElement | None:
         element = mended(source[tag])
     except UNREADABLE:
         return None
-    return _in_little_endian(element, source) if element is not None else None
+    if element is None:
+        return None
+    return _in_little_endian(element if is_named(source) else as_meant(element), source)
 
 
 def read_value(source: Dataset, keyword: str) -> Any:

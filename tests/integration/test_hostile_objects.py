@@ -153,7 +153,12 @@ HOSTILE: dict[str, tuple[Dataset, End]] = {
     # Character sets
     "a character set that there is not": (
         with_value("SpecificCharacterSet", "CS", "KLINGON"),
-        left_out("SpecificCharacterSet", "names no character set that there is (PS3.3 C.12.1.1.2)"),
+        Reconstructed(
+            [
+                "SpecificCharacterSet names no character set that there is (PS3.3 C.12.1.1.2): the result repeats the "
+                "text as it can be read."
+            ]
+        ),
     ),
     "Latin-1 bytes in UTF-8": (
         with_value("StudyDescription", "LO", b"M\xfcller", charset="ISO_IR 192"),
@@ -169,7 +174,7 @@ HOSTILE: dict[str, tuple[Dataset, End]] = {
     ),
     "an escape sequence that breaks off": (
         with_value("PatientName", "PN", b"Yamada\x1b$", charset=["", "ISO 2022 IR 87"]),
-        Reconstructed(),
+        undecodable("PatientName"),
     ),
     # UIDs
     "a study UID longer than 64": (
