@@ -210,7 +210,12 @@ class Route(_Table):
         "source; all others stay behind. Make sure that what they say holds for a picture that is partly generated.",
     )
     destinations: tuple[str, ...] = Field(min_length=1, description="Names of the destinations of the results.")
-    priority: int = Field(default=50, ge=0, le=100, description="Jobs of higher priority are worked on first.")
+    priority: int = Field(
+        default=50,
+        ge=0,
+        le=100,
+        description="Jobs of higher priority are worked on first; one that waits gains a point a minute.",
+    )
 
     @property
     def beside(self) -> Beside:

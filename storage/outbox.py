@@ -41,8 +41,9 @@ def claim_delivery(
 ) -> Delivery | None:
     """Take the next delivery that is due, to one of these destinations or to any; None if there is none.
 
-    The highest priority of a job goes first, the longest due of a priority before the others. A lease that
-    runs out while the sender still sends has the object sent twice, which every destination takes as once.
+    The highest priority of a job goes first, and of a priority what was made first: so what has waited for a
+    destination that was away goes in its order. A lease that runs out while the sender still sends has the object
+    sent twice, which every destination takes as once.
     """
     now = current_time(tx)
     query = (
@@ -53,7 +54,7 @@ def claim_delivery(
             Delivery.not_before <= now,
             or_(Delivery.lease_until.is_(None), Delivery.lease_until < now),
         )
-        .order_by(Job.priority.desc(), Delivery.not_before, Delivery.id)
+        .order_by(Job.priority.desc(), Delivery.id)
         .limit(1)
         .with_for_update(of=Delivery, skip_locked=True)
         .execution_options(populate_existing=True)

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from config.errors import FullfieldError, LeaseLost
 from storage.database import current_time
 from storage.schema import Delivery, DeliveryState, Job, StoredObject
 from storage.transitions import ALLOWED, ForbiddenTransition, JobState, check
+from storage.turns import turn_of
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,17 @@ def enqueue(
     """
     if not objects or any(object.job_id is not None for object in objects):
         raise ValueError("A job takes in one object or more, none of which is another job's.")
-    now = current_time(tx)
+    now, sender = current_time(tx), objects[0].calling_ae
     job = Job(
         route=route,
+        sender=sender,
         profile=profile,
         mode=mode,
         series_instance_uid=objects[0].series_instance_uid,
         study_instance_uid=objects[0].study_instance_uid,
         state=JobState.QUEUED,
         priority=priority,
+        turn=turn_of(tx, objects, route=route, sender=sender, priority=priority, now=now),
         attempts=0,
         max_attempts=max_attempts,
         not_before=now,
@@ -76,24 +79,15 @@ def enqueue(
 
 
 def claim(tx: Session, *, owner: str, lease_seconds: float) -> tuple[Job, Lease] | None:
-    """Take the next job that is due, or whose worker has let its lease run out; None if there is none.
+    """Take a job whose worker has let its lease run out, else the next one that is due; None if there is none.
 
-    The highest priority goes first, the oldest of a priority before the younger. A job whose attempts are
-    used up fails instead; `fail_exhausted` first, in the same transaction, tells which.
+    Whose turn it is tells storage/turns.py. A job whose attempts are used up fails instead; `fail_exhausted` first, in
+    the same transaction, tells which.
     """
     while True:
         now = current_time(tx)
-        queued = and_(Job.state == JobState.QUEUED, Job.not_before <= now)
-        forsaken = and_(Job.state == JobState.RUNNING, Job.lease_until < now)
-        query = (
-            select(Job)
-            .where(Job.state.in_((JobState.QUEUED, JobState.RUNNING)), or_(queued, forsaken))
-            .order_by(Job.priority.desc(), Job.created_at, Job.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-            .execution_options(populate_existing=True)
-        )
-        job = tx.scalars(query).one_or_none()
+        job = _first(tx, Job.state == JobState.RUNNING, Job.lease_until < now)
+        job = job or _first(tx, Job.state == JobState.QUEUED, Job.not_before <= now)
         if job is None:
             return None
         if job.state == JobState.RUNNING:
@@ -252,6 +246,19 @@ def get_job(tx: Session, job_id: int) -> Job:
     if job is None:
         raise UnknownJob(f"There is no job {job_id}.")
     return job
+
+
+def _first(tx: Session, *conditions: ColumnElement[bool]) -> Job | None:
+    """The job whose turn is the earliest of those that no other worker is about to take."""
+    query = (
+        select(Job)
+        .where(*conditions)
+        .order_by(Job.turn, Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
+    )
+    return tx.scalars(query).one_or_none()
 
 
 def _enter(tx: Session, job: Job, state: JobState, reason: str | None = None) -> None:

@@ -252,11 +252,15 @@ class Job(Table):
     route: Mapped[str]
     profile: Mapped[str]
     mode: Mapped[str]
+    #: AE title that sent its objects.
+    sender: Mapped[str] = mapped_column(server_default="")
     series_instance_uid: Mapped[str]
     study_instance_uid: Mapped[str] = mapped_column(index=True)
     state: Mapped[JobState]
     #: 0 to 100; the higher goes first.
     priority: Mapped[int]
+    #: The job with the earliest goes first (storage/turns.py).
+    turn: Mapped[datetime] = mapped_column(server_default="1970-01-01 00:00:00")
     #: How often a worker has taken it.
     attempts: Mapped[int]
     max_attempts: Mapped[int]
@@ -275,7 +279,8 @@ class Job(Table):
     updated_at: Mapped[datetime]
 
     __table_args__ = (
-        Index("ix_jobs_claim", "state", "priority", "created_at"),
+        Index("ix_jobs_turn", "state", "turn", "id"),
+        Index("ix_jobs_sender", "state", "route", "sender", "turn"),
         {"sqlite_autoincrement": True},
     )
 

@@ -11,7 +11,16 @@ from storage.queue import Lease, claim, enqueue
 from storage.schema import Delivery, Job, ObjectKind
 
 
-def queued(tx: Session, number: int = 1, *, priority: int = 50, max_attempts: int = 3) -> Job:
+def queued(
+    tx: Session,
+    number: int = 1,
+    *,
+    priority: int = 50,
+    max_attempts: int = 3,
+    sender: str = "CARM",
+    route: str = "thorax",
+    frames: int = 16,
+) -> Job:
     """A queued job on an object of its own."""
     received = ReceivedObject(
         sop_instance_uid=f"1.2.3.{number}",
@@ -20,14 +29,15 @@ def queued(tx: Session, number: int = 1, *, priority: int = 50, max_attempts: in
         study_instance_uid="1.2",
         series_instance_uid=f"1.2.{number}",
         modality="XA",
-        frames=16,
+        frames=frames,
         digest=f"{number:064x}",
         size=1,
+        calling_ae=sender,
     )
     return enqueue(
         tx,
         objects=[keep_object(tx, received).object],
-        route="thorax",
+        route=route,
         profile="fullfield",
         mode="mean",
         priority=priority,

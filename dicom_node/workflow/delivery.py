@@ -17,12 +17,12 @@ from sqlalchemy.orm import Session
 from config.errors import DamagedObject, FullfieldError, PeerRefused, PeerUnavailable
 from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
-from dicom_node.backoff import wait_seconds
 from dicom_node.logs import hashed
 from dicom_node.network.negotiation import taken_by
 from dicom_node.network.sender import send
 from dicom_node.network.tls import Credentials
 from dicom_node.rounds import Rounds
+from dicom_node.workflow.breaker import Breakers
 from dicom_node.workflow.commitment import end_if_committed, seek_commitment
 from dicom_node.workflow.compression import LosslessCopies
 from dicom_node.workflow.patience import persist
@@ -80,6 +80,7 @@ class Courier:
         self._calling_ae = calling_ae
         self._name = name
         self._credentials = credentials
+        self._breakers = Breakers(settings)
         self._rounds = Rounds(
             "delivery",
             every_seconds=settings.poll_seconds,
@@ -104,10 +105,13 @@ class Courier:
 
     def _due(self) -> list[str]:
         with self._database.reading() as tx:
-            return due_destinations(tx)
+            due = due_destinations(tx)
+        return [name for name in due if not self._breakers.is_open(name)]
 
     def _serve(self, name: str) -> bool:
         """Take the next of what is due to a destination there."""
+        if self._breakers.is_open(name):
+            return False
         with self._database.transaction() as tx:
             taken = take(
                 tx, name, owner=self._name, lease_seconds=_LEASE_SECONDS, most=_MOST_OBJECTS, most_bytes=_MOST_BYTES
@@ -181,6 +185,7 @@ class Courier:
             settle_acknowledged(tx, consignment, destination, status)
             self._committed(tx, consignment, destination)
 
+        self._breakers.succeeded(destination.name)
         self._settle(acknowledged)
         self._copies.forget(destination.name, consignment.digest)
         log.info(
@@ -214,10 +219,10 @@ class Courier:
     def _postpone(
         self, consignments: list[Consignment], destination: Destination, reason: str, status: int | None
     ) -> None:
-        """Put all of them off by the same wait, so that they go together again."""
+        """Put all of them off by the same wait, so that they go together again, and before what came after them."""
         if not consignments:
             return
-        wait = wait_seconds(self._settings, max(consignment.attempt for consignment in consignments))
+        wait = self._breakers.failed(destination.name, max(consignment.attempt for consignment in consignments))
 
         def put_off(tx: Session) -> None:
             # In one order everywhere, so that no two transactions wait for each other's jobs.

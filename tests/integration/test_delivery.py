@@ -21,7 +21,7 @@ from dicom_node.workflow import delivery
 from dicom_node.workflow.delivery import Courier
 from storage.database import Database
 from storage.files import ObjectStore
-from storage.objects import keep_object
+from storage.objects import keep_object, objects_of_job
 from storage.outbox import add_delivery, claim_delivery
 from storage.queue import cancel, claim, finish, retry
 from storage.schema import DeliveryState, ObjectKind, StoredObject
@@ -76,6 +76,27 @@ def test_a_pacs_that_is_down_for_the_first_tries_gets_the_result_once(database, 
     taken = steps(database, job)
     assert taken.count(Action.DELIVERY_POSTPONED) >= 3
     assert taken.count(Action.DELIVERED) == 1
+
+
+def test_a_destination_that_is_away_is_tried_once_for_all_that_waits_for_it(database, store, tmp_path):
+    rests_long = QUICK.model_copy(update={"first_wait_seconds": 3600, "longest_wait_seconds": 3600})
+    jobs = [reconstructed(database, store, ["pacs"]) for _ in range(3)]
+    with storescp(tmp_path / "other") as other, delivering(database, store, rests_long, pacs=1, other=other.port):
+        wait_until(lambda: Action.DELIVERY_POSTPONED in steps(database, jobs[-1]), what="a postponed delivery")
+        later = [reconstructed(database, store, ["pacs"]) for _ in range(3)]
+        wait_for(database, reconstructed(database, store, ["other"]), JobState.DELIVERED)
+        assert [deliveries(database, job)[0].attempts for job in jobs + later] == [1, 1, 1, 0, 0, 0]
+
+
+def test_what_waited_for_a_destination_goes_in_the_order_in_which_it_was_made(database, store):
+    jobs = [reconstructed(database, store, ["pacs"], objects=2) for _ in range(4)]
+    with database.reading() as tx:
+        made = [object.sop_instance_uid for job in jobs for object in objects_of_job(tx, job, "result")]
+    statuses = iter([0x0000, 0xA700, *[0x0000] * 8])
+    with answering(lambda: next(statuses)) as (port, sent), delivering(database, store, pacs=port):
+        for job in jobs:
+            wait_for(database, job, JobState.DELIVERED)
+    assert sent == [*made[:2], *made[1:]]
 
 
 def test_a_silent_destination_holds_up_no_other(database, store, tmp_path):

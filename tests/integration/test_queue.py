@@ -52,10 +52,50 @@ def test_a_job_of_no_objects_or_of_another_jobs_is_a_mistake(database: Database)
 def test_the_highest_priority_goes_first_then_the_oldest(database: Database) -> None:
     with database.transaction() as tx:
         for number, priority in enumerate([10, 50, 90, 50], start=1):
-            queued(tx, number, priority=priority)
+            queued(tx, number, priority=priority, route=f"of {priority}")
     with database.transaction() as tx:
         assert [take(tx)[0].id for _ in range(4)] == [3, 2, 4, 1]
         assert claim(tx, owner="one", lease_seconds=60) is None
+
+
+def test_who_sends_much_at_once_holds_up_nobody_else(database: Database) -> None:
+    with database.transaction() as tx:
+        for number in range(1, 101):
+            queued(tx, number, sender="FLOOD")
+        assert [take(tx)[0].id for _ in range(3)] == [1, 2, 3]
+        assert take(tx)[0].id == 4
+        for number in (101, 102):
+            queued(tx, number, sender="CARM")
+        queued(tx, 103, route="other", sender="FLOOD")
+        assert [take(tx)[0].id for _ in range(5)] == [101, 103, 102, 5, 6]
+
+
+def test_a_long_cine_counts_for_as_many_short_ones(database: Database) -> None:
+    with database.transaction() as tx:
+        queued(tx, 1, sender="LONG", frames=1)
+        queued(tx, 2, sender="LONG", frames=100)
+        for number in range(3, 13):
+            queued(tx, number, sender="SHORT", frames=1)
+        order = [take(tx)[0].id for _ in range(12)]
+        assert order[:2] == [1, 3]
+        assert order[-1] == 2
+
+
+def test_what_has_waited_long_enough_goes_before_what_is_more_urgent(database: Database) -> None:
+    with database.transaction() as tx:
+        old = queued(tx, 1, priority=0, route="slow")
+        old.turn -= timedelta(minutes=101)  # As if it had been queued so long ago.
+        queued(tx, 2, priority=100, route="urgent")
+        assert [take(tx)[0].id for _ in range(2)] == [1, 2]
+
+
+def test_what_a_worker_has_dropped_goes_before_what_waits(database: Database) -> None:
+    with database.transaction() as tx:
+        queued(tx, 1, priority=0)
+        job, _ = take(tx)
+        let_lease_run_out(tx, job)
+        queued(tx, 2, priority=100, route="urgent")
+        assert [take(tx)[0].id for _ in range(2)] == [1, 2]
 
 
 def test_a_claimed_job_is_running_under_a_lease(database: Database) -> None:

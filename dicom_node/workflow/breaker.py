@@ -1,0 +1,52 @@
+"""Circuit breakers: a destination that cannot be reached is left alone for a while, whatever else is due to it.
+
+Without one each of a thousand waiting jobs would try by itself, and each wait for the same timeout.
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+
+from config.settings import DeliverySettings
+from dicom_node.backoff import wait_seconds
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """Failures of a destination since it last took anything."""
+
+    failures: int
+    #: By this machine's clock.
+    rests_until: float
+
+
+class Breakers:
+    """One for each destination, by name. They live with the process: a restart tries anew at once."""
+
+    def __init__(self, settings: DeliverySettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._faults: dict[str, _Fault] = {}
+
+    def is_open(self, name: str) -> bool:
+        """Whether the destination is to be left alone now."""
+        with self._lock:
+            fault = self._faults.get(name)
+        return fault is not None and time.monotonic() < fault.rests_until
+
+    def failed(self, name: str, attempt: int) -> float:
+        """The destination could not be reached, or took nothing; for how long it is left alone, in seconds.
+
+        attempt: how often what was to go there has been tried; after a restart that is more than is known here.
+        """
+        with self._lock:
+            known = self._faults.get(name)
+            failures = max(attempt, known.failures + 1 if known is not None else 1)
+            wait = wait_seconds(self._settings, failures)
+            self._faults[name] = _Fault(failures, time.monotonic() + wait)
+        return wait
+
+    def succeeded(self, name: str) -> None:
+        """The destination took something."""
+        with self._lock:
+            self._faults.pop(name, None)
