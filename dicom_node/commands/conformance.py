@@ -35,7 +35,8 @@ ANSWERS: Mapping[str, Mapping[Status, str]] = {
     "C-STORE": {
         Status.SUCCESS: "The object is on the disk and its row is committed. So is one that was there already; other "
         "content under a UID that is known is kept aside and reported, and goes no further.",
-        Status.OUT_OF_RESOURCES: "The disk is nearly full or the database is away: send it again later.",
+        Status.OUT_OF_RESOURCES: "The disk is nearly full or the database is away: send it again later. Or it is too large "
+        "(`max_object_mb`).",
         Status.MISMATCH: "The data set has another SOP class or instance than the request.",
         Status.CANNOT_UNDERSTAND: "The data set cannot be parsed, or lacks a UID that identifies it.",
         Status.SOP_CLASS_NOT_SUPPORTED: "The request is of another SOP class than its presentation context.",
@@ -238,9 +239,9 @@ of the levels above may be left out.
 
 ## 5 Configuration
 
-AE title, address, port, peers that may call, TLS and DICOMweb: [settings](reference/settings.md). Destinations and what
-each gets: [routes](reference/routes.md). Neither routes nor certificates need a restart: the node reads both again on
-SIGHUP.
+AE titles, each with the peers that may call it and its limits; address, ports, TLS and DICOMweb:
+[settings](reference/settings.md). Destinations and what each gets: [routes](reference/routes.md). Neither routes nor
+certificates need a restart: the node reads both again on SIGHUP.
 
 ## 6 Network communication
 
@@ -261,13 +262,13 @@ SIGHUP.
 
 | an association is rejected | result, source, reason (PS3.8 9.3.4) |
 | --- | --- |
-| that calls another AE title | permanent, user, called AE title not recognized |
+| that calls none of the node's AE titles | permanent, user, called AE title not recognized |
 | whose AE title, address or certificate is not allowed | permanent, user, calling AE title not recognized |
-| when too many are open | transient, presentation, local limit exceeded |
+| when too many are open, or objects come too fast, with the title | transient, presentation, local limit exceeded |
 
 Of the transfer syntaxes of one proposed context the first that loses nothing is accepted, in the order in which the
-peer proposes them; lossy ones only where nothing else is proposed. Where objects may be sent to the peer over the
-context, those without compression come first.
+peer proposes them; lossy ones only where nothing else is proposed. Settings can name what comes first for a peer. Where
+objects may be sent to the peer over the context, those without compression come first.
 
 {syntaxes}
 
