@@ -8,6 +8,7 @@ two transfers of one object are one file, and an error becomes a status for the 
 import errno
 import hashlib
 import os
+import queue
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,7 +35,7 @@ from pynetdicom.dimse_messages import (
 )
 from pynetdicom.dimse_primitives import C_STORE, N_EVENT_REPORT
 
-from config.errors import FullfieldError, StorageFull, StorageUnavailable
+from config.errors import FullfieldError, PeerUnavailable, StorageFull, StorageUnavailable
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID
 from dicom_node.network.notifications import Notifications
 from dicom_node.network.statuses import Status, Unacceptable
@@ -44,6 +45,9 @@ log = structlog.get_logger()
 
 #: After so many bytes they are pushed to the disk, so that the last fsync is short, and room is looked for.
 _STRETCH = 64 << 20
+
+#: Seconds that the association's thread waits for a message before it looks whether the peer has released it.
+_ROUND = 0.003
 
 #: Requests whose data set is read in memory, and the largest that is: 20,000 references and more.
 _IN_MEMORY = (C_FIND_RQ, C_GET_RQ, C_MOVE_RQ, N_ACTION_RQ, N_CREATE_RQ, N_EVENT_REPORT_RQ, N_SET_RQ)
@@ -105,7 +109,7 @@ class IncomingFile:
         self._error: FullfieldError | None = None
         self._next_look = 0
 
-    def write(self, fragment: bytes) -> None:
+    def write(self, fragment: bytes | memoryview) -> None:
         """Add the next fragment of the data set, or drop it if the file cannot be written."""
         if self._error is not None:
             return
@@ -173,7 +177,7 @@ class IncomingFile:
         self._append(self._file, header)
         return self._file
 
-    def _append(self, file: BinaryIO, data: bytes) -> None:
+    def _append(self, file: BinaryIO, data: bytes | memoryview) -> None:
         faultpoint("incoming.write")
         file.write(data)
         self._digest.update(data)
@@ -194,7 +198,7 @@ class _DataSet(IncomingFile):
 
     message: DIMSEMessage
 
-    def write(self, fragment: bytes) -> None:
+    def write(self, fragment: bytes | memoryview) -> None:
         """Add the next fragment. What gets too large for the memory is dropped whole: half a list would lie."""
         if not isinstance(self.message, _IN_MEMORY):
             super().write(fragment)
@@ -258,10 +262,10 @@ class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
         """
         if not block:
             self.notifications.flush(self.assoc)
-        context_id, message = super().get_msg(block)
+        context_id, message = self._next(block)
         while isinstance(message, N_EVENT_REPORT) and not message.is_valid_request:
             self.notifications.answered(message)
-            context_id, message = super().get_msg(True) if block else (None, None)
+            context_id, message = self._next(True) if block else (None, None)
         if message is not None and not (message.is_valid_request or message.is_valid_response):
             # It lacks what a response would have to name; pynetdicom would let the peer wait for one.
             if isinstance(message, C_STORE):
@@ -281,6 +285,11 @@ class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
         answer.Status = self._refuse(self.request_of(message, context.transfer_syntax[0]))
         self.send_msg(answer, context_id)
         return None, None
+
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """Send a message. One to a peer that is gone is passed over: the association's end is told elsewhere."""
+        with suppress(PeerUnavailable):
+            super().send_msg(primitive, context_id)
 
     def request_of(self, message: C_STORE, transfer_syntax_uid: str) -> StoreRequest:
         """What a C-STORE request says."""
@@ -302,6 +311,14 @@ class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
         for file in files:
             file.discard()
         return sum(file.size > 0 for file in files)
+
+    def _next(self, block: bool) -> tuple[Any, Any]:
+        """The next message. The association's thread waits for it a little: else it would by the clock."""
+        try:
+            context_id, message = self.msg_queue.get(timeout=self.dimse_timeout if block else _ROUND)
+        except queue.Empty:
+            return None, None
+        return context_id, message
 
     def _part_10_header(self, message: DIMSEMessage) -> bytes:
         """Preamble and File Meta Information (PS3.10 7.1), the same for every transfer of one object."""

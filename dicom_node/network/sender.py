@@ -1,19 +1,21 @@
 """The C-STORE and C-ECHO SCU: sends objects to a destination, and says what it acknowledged (PS3.4 B)."""
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dsutils import encode, split_dataset
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
@@ -21,8 +23,9 @@ from pynetdicom.sop_class import Verification
 from config.errors import DamagedObject, PeerRefused, PeerUnavailable
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.network.contexts import UNCOMPRESSED
-from dicom_node.network.server import quiet_library, send_in_step
+from dicom_node.network.server import quiet_library
 from dicom_node.network.tls import Credentials, NotSecured
+from dicom_node.network.wire import Wire
 from storage.faultpoint import faultpoint
 
 #: Coercion, elements discarded, data set does not match SOP class: the object is stored (PS3.4 B.2.3).
@@ -32,6 +35,8 @@ STORED_WITH_WARNING = {0xB000, 0xB006, 0xB007}
 _STORED_BEFORE = 0x0111
 
 _TRANSIENT = 2
+#: Priority (PS3.7 9.3.1.1).
+_MEDIUM = 0x0000
 
 
 class Destination(Protocol):
@@ -153,6 +158,8 @@ def associated(
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = timeout_seconds
+    # Each answer has its time; that of a large object begins when all of it is sent.
+    ae.network_timeout = None
     try:
         association = ae.associate(
             destination.host,
@@ -167,7 +174,7 @@ def associated(
     try:
         if not association.is_established:
             raise _why_not(association, destination, faults)
-        association.dul.send_pdu = partial(send_in_step, association, association.dul.send_pdu, _address(destination))
+        association.dimse.get_msg = partial(_answer, association.dimse.get_msg)
         yield association
         association.release()
     finally:
@@ -189,17 +196,20 @@ class StoredPart10:
     sop_class_uid: UID
     sop_instance_uid: UID
     transfer_syntax_uid: UID
+    #: Bytes of preamble and File Meta Information before the data set.
+    data_set_begins: int
 
 
 def identified(path: Path) -> StoredPart10:
     """What a file is; DamagedObject for one that says nothing of it."""
     try:
-        meta = read_file_meta_info(path)
+        meta, begins = split_dataset(path)
         return StoredPart10(
             path,
             UID(meta.MediaStorageSOPClassUID),
             UID(meta.MediaStorageSOPInstanceUID),
             UID(meta.TransferSyntaxUID),
+            begins,
         )
     except Exception as error:
         # Foreign bytes can do anything to the parser; the file cannot be sent.
@@ -226,23 +236,34 @@ def store(
     The file goes out as it is, or in little endian without compression if the peer takes no other form.
     Raises PeerUnavailable without an answer, PeerRefused if the peer takes the object in no form.
     """
-    accepted = [
-        UID(context.transfer_syntax[0])
+    contexts = {
+        UID(context.transfer_syntax[0]): context.context_id
         for context in association.accepted_contexts
         if context.abstract_syntax == file.sop_class_uid and context.as_scu
-    ]
-    if file.transfer_syntax_uid in accepted:
-        what: Path | Dataset = file.path
-    elif set(accepted) & set(UNCOMPRESSED):
-        what = _decompressed(file)
+    }
+    request = C_STORE()
+    request.MessageID = (number - 1) % 65535 + 1
+    request.Priority = _MEDIUM
+    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = file.sop_class_uid, file.sop_instance_uid
+    request.MoveOriginatorApplicationEntityTitle, request.MoveOriginatorMessageID = moved_for or (None, None)
+    syntax: UID | None = file.transfer_syntax_uid
+    if syntax in contexts:
+        request._dataset_path = (file.path, file.data_set_begins)
     else:
-        form = f"{file.sop_class_uid.name} in {file.transfer_syntax_uid.name}"
-        raise PeerRefused(f"{who} does not take {form}.")
+        syntax = next((each for each in contexts if each in UNCOMPRESSED), None)
+        if syntax is None:
+            form = f"{file.sop_class_uid.name} in {file.transfer_syntax_uid.name}"
+            raise PeerRefused(f"{who} does not take {form}.")
+        request.DataSet = BytesIO(_decompressed(file, syntax))
     if not association.is_established:
         raise PeerUnavailable(f"{who} ended the association.")
-    asking, message = moved_for or (None, None)
-    message_id = (number - 1) % 65535 + 1
-    return _status(association.send_c_store(what, message_id, originator_aet=asking, originator_id=message), who)
+    # Not pynetdicom's `send_c_store`: it reads the file's header once more, and stops the association's thread first.
+    association.dimse.send_msg(request, contexts[syntax])
+    _, answer = association.dimse.get_msg(block=True)
+    if not isinstance(answer, C_STORE) or not answer.is_valid_response:
+        association.abort()
+        raise PeerUnavailable(f"{who} ended the association or did not answer in time.")
+    return int(answer.Status)
 
 
 def _opened(
@@ -267,6 +288,16 @@ def _opened(
             faults.append(error)
             return
     wrapper.socket.settimeout(timeout_seconds)
+    Wire(event.assoc, _address(destination))
+
+
+def _answer(get_msg: Callable[[bool], tuple[Any, Any]], block: bool = False) -> tuple[Any, Any]:
+    """What the peer sends, for whoever waits for an answer.
+
+    The association's own thread, which does not wait, would now and then take the answer away (what it may be asked
+    for, N-EVENT-REPORT, pynetdicom serves elsewhere).
+    """
+    return get_msg(True) if block else (None, None)
 
 
 def _why_not(
@@ -284,18 +315,23 @@ def _why_not(
     return PeerUnavailable(f"{_address(destination)} cannot be reached, or does not answer.")
 
 
-def _decompressed(file: StoredPart10) -> Dataset:
-    """The object without compression; pynetdicom writes it with implicit or explicit VR as was accepted."""
+def _decompressed(file: StoredPart10, syntax: UID) -> bytes:
+    """The data set without compression, with implicit or explicit VR as was accepted."""
+    if not file.transfer_syntax_uid.is_little_endian:
+        raise PeerRefused("The peer takes no big endian, and the object is not turned into little endian.")
     try:
         dataset = dcmread(file.path)
         if file.transfer_syntax_uid.is_compressed:
             dataset.decompress(generate_instance_uid=False)
+        encoded: bytes | None = encode(dataset, syntax.is_implicit_VR, syntax.is_little_endian)
     except Exception as error:
         # Decoders raise whatever they like.
         raise PeerRefused(
             "The peer takes no compressed pixel data, and the object's cannot be decompressed."
         ) from error
-    return dataset
+    if encoded is None:
+        raise PeerRefused("The object cannot be written in the form that the peer takes.")
+    return encoded
 
 
 def _status(answer: Dataset, who: str) -> int:

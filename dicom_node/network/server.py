@@ -22,25 +22,17 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
-from config.errors import PeerUnavailable, StorageUnavailable
+from config.errors import StorageUnavailable
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.network.contexts import in_the_order_of, in_the_roles_of
 from dicom_node.network.incoming import IncomingFile, Peer, StoreRequest, StreamedMessages, file_of, printable
 from dicom_node.network.tls import Credentials, NotSecured, names_shown
+from dicom_node.network.wire import Wire
 
 log = structlog.get_logger()
 
 #: Seconds without a byte after which a peer counts as gone.
 IDLE_SECONDS = 60.0
-
-#: A larger protocol data unit than this is no mistake about the maximum, it is an attack or garbage.
-_LARGEST_PDU = 16 << 20
-
-#: Protocol data units that wait to be sent, at most: what else is to be sent stays where it is.
-_MOST_WAITING = 16
-
-#: The state machine's event of an unrecognised or invalid PDU (PS3.8 table 9-10).
-_INVALID_PDU = "Evt19"
 
 #: Rejected for now by the service user (PS3.8 9.3.4).
 _NO_REASON_GIVEN = (2, 1, 1)
@@ -225,38 +217,6 @@ def quiet_library() -> None:
     _config.STORE_SEND_CHUNKED_DATASET = True
 
 
-def send_in_step(association: Association, send_pdu: Callable[[Any], None], who: str, primitive: Any) -> None:
-    """Hand over the next data unit when the one that sends has room, for pynetdicom's queue has no end.
-
-    Raises PeerUnavailable when the connection has ended.
-    """
-    while association.dul.to_provider_queue.qsize() >= _MOST_WAITING:
-        if not association.dul.is_alive():
-            raise PeerUnavailable(f"{who} ended the connection.")
-        time.sleep(0.0005)
-    send_pdu(primitive)
-
-
-def _read_exactly(dul: Any, connection: socket.socket, length: int) -> bytearray:
-    """Read from a connection into one buffer; fewer bytes if it ends before (PS3.8 9.3.1).
-
-    A PDU that claims to be far too long is invalid, and the peer is told so by an A-ABORT (PS3.8 9.2.3).
-    """
-    if length > _LARGEST_PDU:
-        dul.event_queue.put(_INVALID_PDU)
-        raise OSError(f"A protocol data unit of {length} bytes is too large.")
-    data = bytearray(length)
-    view, filled = memoryview(data), 0
-    while filled < length:
-        count = connection.recv_into(view[filled:])
-        if count == 0:
-            break
-        filled += count
-    view.release()
-    del data[filled:]
-    return data
-
-
 class _Server(ThreadedAssociationServer):  # type: ignore[misc]
     request_queue_size = 128
     #: A handshake that is under way holds up no end of the process.
@@ -302,9 +262,8 @@ class _Connection(RequestHandler):  # type: ignore[misc]
         # request is not to wait until the peer's system has acknowledged what was sent before.
         self.request.settimeout(IDLE_SECONDS)
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        association.dul.socket.recv = partial(_read_exactly, association.dul, self.request)
+        Wire(association, "The peer")
         association.dimse = StreamedMessages(association, self.server.incoming, service.has_room, service.refuse)
-        association.dul.send_pdu = partial(send_in_step, association, association.dul.send_pdu, "The peer")
         association._serve_request = partial(_serve, association, association._serve_request, self.server.requests)
         association.run = partial(_run_to_the_end, association, association.run, service, self.server.open)
         return association

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.fuzzing.outcomes import Outcome
 from tests.fuzzing.run import fuzz
 
 
@@ -10,3 +11,9 @@ def test_no_nonsense_brings_the_node_down_or_is_left_without_an_answer(tmp_path:
     assert not report.faults
     assert sum(report.outcomes.values()) == 150
     assert report.acknowledged
+
+
+def test_an_even_presentation_context_id_is_answered_by_an_abort(tmp_path: Path) -> None:
+    report = fuzz(tmp_path, number=1, first=224, seed=12)
+    assert not report.faults
+    assert list(report.outcomes) == [("length of an item", Outcome.ABORTED)]

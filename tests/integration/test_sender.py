@@ -104,6 +104,13 @@ def test_a_peer_that_takes_only_implicit_gets_implicit(tmp_path):
     assert dcmread(arrived).PixelData == dcmread(path).PixelData
 
 
+def test_no_answer_is_lost_among_hundreds(tmp_path):
+    """pynetdicom's own thread took one in some hundred away, and the object was taken for not sent."""
+    path = cine(tmp_path, frames=1)
+    with storescp(tmp_path / "pacs", "--ignore") as peer:
+        assert len(sent_to(peer, *[path] * 400)) == 400
+
+
 def test_many_objects_go_over_one_association_and_are_told_one_by_one(tmp_path):
     paths = [
         cine(tmp_path, "1.dcm"),

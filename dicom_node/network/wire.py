@@ -1,0 +1,171 @@
+"""Protocol data units on their way between an association and its connection (PS3.8 9.3).
+
+pynetdicom's thread of an association looks for news by the clock, copies what it reads six times, and writes one unit
+in each of its rounds. Here it waits at the connection, reads data values in place, and whoever has data to send writes
+it, unit after unit. What changes the state of the association stays with pynetdicom.
+"""
+
+import select
+import ssl
+import struct
+import threading
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import P_DATA
+
+from config.errors import PeerUnavailable
+
+#: A larger unit than this is no mistake about the maximum, it is an attack or garbage.
+_LARGEST = 16 << 20
+#: Seconds until the thread looks for what is to be sent that is no data.
+_ROUND = 0.001
+#: Seconds of silence after which a peer that has sent garbage has read that it is aborted. A connection that is closed
+#: before all is read that came is reset, and the peer's system forgets the A-ABORT.
+_LINGER = 0.1
+
+#: Of a unit: its type, and the length of what follows (PS3.8 9.3.1).
+_HEADER = struct.Struct(">BxI")
+#: Of a presentation data value: its length, the presentation context (PS3.8 9.3.5.1).
+_VALUE = struct.Struct(">IB")
+_P_DATA_TF = 0x04
+_TYPES = range(0x01, 0x08)
+
+# The state machine's events and states (PS3.8 9.2).
+_DATA_CAME, _CONNECTION_CLOSED, _INVALID_UNIT = "Evt10", "Evt17", "Evt19"
+_DATA_MAY_GO = ("Sta6", "Sta8")
+
+
+@dataclass(frozen=True)
+class _DataUnit:
+    """A P-DATA-TF, as pynetdicom's state machine asks for it."""
+
+    primitive: P_DATA
+
+    def to_primitive(self) -> P_DATA:
+        return self.primitive
+
+
+class Wire:
+    """Reads and writes the units of an association, from when its connection is open; who: the peer, in words."""
+
+    def __init__(self, association: Association, who: str) -> None:
+        self._dul: Any = association.dul
+        self._who = who
+        self._look = self._dul._is_transport_event
+        self._hand_over = self._dul.send_pdu
+        self._send = self._dul.socket.send
+        #: Whether it is not known any more where a unit begins.
+        self._lost = False
+        self._writing = threading.Lock()
+        # What OpenSSL keeps of a connection is for one thread at a time.
+        secured = isinstance(self._dul.socket.socket, ssl.SSLSocket)
+        self._reading: AbstractContextManager[Any] = self._writing if secured else nullcontext()
+        self._dul.socket.send = self._write
+        self._dul.send_pdu = self._write_data
+        self._dul._is_transport_event = self._wait
+        self._dul._read_pdu_data = self._read
+        self._dul._run_loop_delay = 0
+
+    def _wait(self) -> bool:
+        """Wait for the peer for a round, and have what it sends read; whether it sent something."""
+        connection = self._dul.socket.socket
+        try:
+            if connection is None:
+                time.sleep(_ROUND)
+            elif not (isinstance(connection, ssl.SSLSocket) and connection.pending()):
+                select.select([connection], [], [], _LINGER if self._lost else _ROUND)
+        except (OSError, ValueError):
+            # Closed meanwhile; pynetdicom finds it so.
+            time.sleep(_ROUND)
+        return bool(self._look())
+
+    def _read(self) -> None:
+        """Read a unit, and tell the state machine what it is."""
+        events = self._dul.event_queue
+        try:
+            with self._reading:
+                if self._lost:
+                    self._drop()
+                    return
+                header = self._exactly(_HEADER.size)
+                kind, length = _HEADER.unpack(header)
+                if kind not in _TYPES or length > _LARGEST:
+                    # The peer is told by an A-ABORT (PS3.8 9.2.3); where the next unit would begin nobody knows.
+                    self._lost = True
+                    events.put(_INVALID_UNIT)
+                    return
+                body = self._exactly(length)
+        except OSError:
+            events.put(_CONNECTION_CLOSED)
+            return
+        try:
+            if kind == _P_DATA_TF:
+                unit, event = _DataUnit(_data(memoryview(body))), _DATA_CAME
+            else:
+                unit, event = self._dul._decode_pdu(header + body)
+                # The state machine's thread would end over what this raises, such as for an even context ID.
+                unit.to_primitive()
+        except Exception:
+            # Foreign bytes can do anything to the parser.
+            events.put(_INVALID_UNIT)
+            return
+        self._dul._recv_pdu.put(unit)
+        events.put(event)
+
+    def _exactly(self, length: int) -> bytearray:
+        data = bytearray(length)
+        view, filled = memoryview(data), 0
+        while filled < length:
+            count = self._dul.socket.socket.recv_into(view[filled:])
+            if count == 0:
+                raise ConnectionError("The connection ended within a unit.")
+            filled += count
+        return data
+
+    def _drop(self) -> None:
+        if not self._dul.socket.socket.recv(1 << 16):
+            raise ConnectionError("The connection has ended.")
+
+    def _write(self, data: bytes) -> None:
+        with self._writing:
+            self._send(data)
+
+    def _write_data(self, primitive: Any) -> None:
+        """Write data to the connection, and leave what changes the state to the state machine.
+
+        Raises PeerUnavailable when the association has ended.
+        """
+        if not isinstance(primitive, P_DATA):
+            self._hand_over(primitive)
+            return
+        values = [
+            _VALUE.pack(len(data) + 1, context) + data for context, data in primitive.presentation_data_value_list
+        ]
+        header = _HEADER.pack(_P_DATA_TF, sum(map(len, values)))
+        connection = self._dul.socket.socket
+        if connection is None or self._dul.state_machine.current_state not in _DATA_MAY_GO:
+            raise PeerUnavailable(f"{self._who} ended the association.")
+        try:
+            with self._writing:
+                connection.sendall(b"".join((header, *values)))
+        except OSError as error:
+            self._dul.event_queue.put(_CONNECTION_CLOSED)
+            raise PeerUnavailable(f"{self._who} ended the connection.") from error
+
+
+def _data(body: memoryview) -> P_DATA:
+    """The presentation data values of a P-DATA-TF, where they lie; ValueError for what is none."""
+    primitive, at = P_DATA(), 0
+    while at < len(body):
+        length, context = _VALUE.unpack_from(body, at)
+        end = at + 4 + length
+        # At least the context, and the message control header (PS3.8 E.2).
+        if length < 2 or end > len(body):
+            raise ValueError("The length of a presentation data value is not true.")
+        primitive.presentation_data_value_list.append((context, body[at + _VALUE.size : end]))
+        at = end
+    return primitive
