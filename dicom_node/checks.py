@@ -23,7 +23,7 @@ from config.listener import ListenerSettings
 from config.routes import Destination, RouteTable
 from config.settings import Settings, StorageSettings, TLSSettings
 from storage.database import Database, current_time
-from storage.schema import AuditRow
+from storage.schema import AuditRow, StoredObject
 
 if TYPE_CHECKING:
     from dicom_node.certificates import Certificate
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 _RELEASED = datetime(2025, 1, 1, tzinfo=UTC)
 #: Clocks of two machines that differ by more than this confuse whoever compares their times.
 _CLOCKS_AGREE = timedelta(seconds=5)
-#: With less than so many times the limit left, the disk will be full soon.
-_ROOMY = 5
+#: The scrubber is late when an object was not read for so many times its period.
+_LATE = 1.5
 #: A certificate is renewed before so little is left of it.
 _RENEWED_BY_THEN = timedelta(days=30)
 #: Seconds to wait for a peer, at most: someone is watching.
@@ -135,13 +135,45 @@ def check_disk(storage: StorageSettings) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free >> 20
     limit = storage.full_below_mb
     said = f"{free} MB are free at {folder}; below {limit} MB nothing is received."
-    mend = "Make room, move `storage.root` to a larger disk, or lower `storage.full_below_mb`."
+    mend = "Make room, move `storage.root` to a larger disk, or have `[storage.retention]` delete what is delivered."
     if free < limit:
         yield Finding(Level.FAIL, "disk", said, mend)
-    elif free < _ROOMY * limit:
+    elif free < storage.low_mb:
         yield Finding(Level.WARN, "disk", said, mend)
     else:
         yield Finding(Level.OK, "disk", said)
+
+
+def check_objects(storage: StorageSettings) -> Iterator[Finding]:
+    """Whether the scrubber has found damage, and whether it keeps to its period; nothing where no database answers."""
+    file = storage.database_url.removeprefix("sqlite:///")
+    if file != storage.database_url and not Path(file).exists():
+        return
+    try:
+        database = Database(storage.database_url, lock_timeout_seconds=_PATIENCE)
+        try:
+            database.check()
+            with database.reading() as tx:
+                now = current_time(tx)
+                count, oldest = tx.execute(select(func.count(), func.min(StoredObject.verified_at))).one()
+                damaged = tx.scalar(select(func.count()).where(StoredObject.damage.is_not(None))) or 0
+        finally:
+            database.close()
+    except FullfieldError:
+        # Another check tells of it.
+        return
+    if damaged:
+        said = f"{damaged} of {count} objects are damaged or missing; `fullfield storage show` names them."
+        yield Finding(Level.FAIL, "objects", said, "Have them sent again, or restore their files from a backup.")
+    elif count and now - oldest > _LATE * timedelta(days=storage.scrub_days):
+        said = f"Some of {count} objects were not compared with their digest for {(now - oldest).days} days."
+        yield Finding(Level.WARN, "objects", said, "Have a node run, or run `fullfield storage verify`.")
+    else:
+        yield Finding(Level.OK, "objects", f"{count} are kept, none known to be damaged.")
+    aside = sum(1 for _ in (storage.root / "quarantine").glob("*"))
+    if aside:
+        said = f"{aside} files lie in {storage.root / 'quarantine'}."
+        yield Finding(Level.WARN, "quarantine", said, "See docs/how-to/keep-and-delete.md, and delete them when done.")
 
 
 def check_weights(profile: str, models: Path | None = None) -> Finding:
@@ -232,6 +264,7 @@ def check_all(settings: Settings, table: RouteTable | None) -> Iterator[Finding]
     yield from check_certificates(settings.tls)
     yield check_database(settings.storage)
     yield from check_disk(settings.storage)
+    yield from check_objects(settings.storage)
     routes = table.routes if table is not None else ()
     for profile in dict.fromkeys(route.profile for route in routes) or ["fullfield"]:
         yield check_weights(profile)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, delete, exists, not_, or_, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, not_, or_, select
 from sqlalchemy.orm import Session
 
 from storage.catalogue import forget
@@ -124,6 +124,13 @@ def lift_hold(tx: Session, study_instance_uid: str) -> bool:
     tx.delete(hold)
     tx.flush()
     return True
+
+
+def kept(tx: Session) -> dict[ObjectKind, tuple[int, int]]:
+    """How many objects are kept of each kind, and how many bytes they have."""
+    query = select(StoredObject.kind, func.count(), func.sum(StoredObject.size)).group_by(StoredObject.kind)
+    found = {kind: (count, int(size)) for kind, count, size in tx.execute(query)}
+    return {kind: found.get(kind, (0, 0)) for kind in ObjectKind}
 
 
 def holds(tx: Session) -> Sequence[LegalHold]:

@@ -83,6 +83,8 @@ def note(tx: Session, store: ObjectStore, verdicts: Sequence[Verdict]) -> list[V
         damage = verdict.damage
         if damage in (Damage.MISSING, Damage.ALTERED) and store.path(row.digest).exists():
             damage = None  # A peer has sent it again meanwhile.
+        if damage == Damage.MISSING and row.damage == Damage.ALTERED:
+            damage = Damage.ALTERED  # It was moved aside.
         noted.append(replace(verdict, damage=damage, before=row.damage))
         row.damage, row.verified_at = damage, now
     tx.flush()

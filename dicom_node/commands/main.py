@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from config.errors import FullfieldError
-from dicom_node.commands import dataset, jobs, routes, train
+from dicom_node.commands import dataset, jobs, routes, storage, train
 from dicom_node.commands.audit import audit
 from dicom_node.commands.demo import demo
 from dicom_node.commands.doctor import doctor
@@ -68,6 +68,7 @@ app.command()(demo)
 app.command()(send)
 app.add_typer(routes.app, name="routes")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(storage.app, name="storage")
 app.command()(audit)
 app.command()(doctor)
 

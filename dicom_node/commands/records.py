@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from storage.database import Database
+    from storage.files import ObjectStore
     from storage.schema import Table as Row
 
 #: Columns of the output when it goes into a file or another program.
@@ -39,6 +40,19 @@ def database_of(settings_file: Path | None) -> Iterator["Database"]:
         yield database
     finally:
         database.close()
+
+
+@contextmanager
+def storage_at(settings_file: Path | None) -> Iterator[tuple["Database", "ObjectStore"]]:
+    """The database and the object store of the node with these settings; ConfigError if there are none yet."""
+    from config.errors import ConfigError
+    from storage.files import ObjectStore
+
+    root = settings_in(settings_file).storage.root
+    with database_of(settings_file) as database:
+        if not root.is_dir():
+            raise ConfigError(f"There is no object store {root}: is its disk mounted?")
+        yield database, ObjectStore(root)
 
 
 def person() -> str:

@@ -75,7 +75,13 @@ class Scrubber:
                 return False
             held = bytes_unread(tx, before=now)
         pace = max(_HEADROOM * held / self._period.total_seconds(), _LEAST_BYTES_A_SECOND)
-        scrub(self._database, self._store, due, lambda object: not self._stopping.wait(object.size / pace))
+        noted = scrub(self._database, self._store, due, lambda object: not self._stopping.wait(object.size / pace))
+        for verdict in noted:
+            sop_instance = hashed(verdict.sop_instance_uid)
+            if verdict.is_news and verdict.damage is not None:
+                log.error("an object is damaged", damage=verdict.damage.value, sop_instance=sop_instance)
+            elif verdict.is_news:
+                log.info("an object is whole again", sop_instance=sop_instance)
         return True
 
     def _look_for_orphans(self) -> None:
@@ -89,7 +95,7 @@ class Scrubber:
 def scrub(
     database: Database, store: ObjectStore, objects: Sequence[StoredObject], go_on: Callable[[StoredObject], bool]
 ) -> list[Verdict]:
-    """Read objects, and tell log and audit trail what is news; all verdicts.
+    """Read objects, and tell the audit trail what is news; all verdicts.
 
     go_on: asked after each object; False ends it with those that were read.
     """
@@ -103,13 +109,6 @@ def scrub(
         for verdict in noted:
             if verdict.is_news:
                 _tell(tx, verdict)
-    for verdict in noted:
-        if verdict.is_news and verdict.damage is not None:
-            log.error(
-                "an object is damaged", damage=verdict.damage.value, sop_instance=hashed(verdict.sop_instance_uid)
-            )
-        elif verdict.is_news:
-            log.info("an object is whole again", sop_instance=hashed(verdict.sop_instance_uid))
     return noted
 
 
