@@ -35,8 +35,8 @@ ANSWERS: Mapping[str, Mapping[Status, str]] = {
     "C-STORE": {
         Status.SUCCESS: "The object is on the disk and its row is committed. So is one that was there already; other "
         "content under a UID that is known is kept aside and reported, and goes no further.",
-        Status.OUT_OF_RESOURCES: "The disk is nearly full or the database is away: send it again later. Or it is too large "
-        "(`max_object_mb`).",
+        Status.OUT_OF_RESOURCES: "The disk is nearly full or the database is away: send it again later. Or it is "
+        "larger than `max_object_mb`.",
         Status.MISMATCH: "The data set has another SOP class or instance than the request.",
         Status.CANNOT_UNDERSTAND: "The data set cannot be parsed, or lacks a UID that identifies it.",
         Status.SOP_CLASS_NOT_SUPPORTED: "The request is of another SOP class than its presentation context.",
