@@ -214,8 +214,8 @@ class Node:
         from dicom_node.network.dicomweb.server import WebServer
         from dicom_node.objects.rendering import rendered
 
-        called_ae = self.settings.listener.ae_title
-        application = build_application(web, called_ae, self._intake, self._database, self._store, rendered)
+        title = self.settings.listener
+        application = build_application(web, title, self._intake, self._database, self._store, rendered)
         return WebServer(application, web.host, web.port)
 
     def _object_kept(self, tx: Session, object: StoredObject, header: Dataset) -> None:

@@ -15,6 +15,7 @@ import requests
 from dicomweb_client import DICOMwebClient
 from pydicom import Dataset, dcmwrite
 
+from config.listener import TitleSettings
 from config.settings import WebSettings
 from dicom_node.network.dicomweb.application import build_application
 from dicom_node.network.dicomweb.server import WebServer
@@ -29,10 +30,10 @@ RELATED = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
 class Web:
     """DICOMweb in front of a listener's intake."""
 
-    def __init__(self, node: Node, **settings: Any) -> None:
+    def __init__(self, node: Node, title: TitleSettings, **settings: Any) -> None:
         self.node = node
         chosen = WebSettings(port=free_port(), **settings)
-        application = build_application(chosen, "FULLFIELD", node.intake, node.database, node.store, rendered)
+        application = build_application(chosen, title, node.intake, node.database, node.store, rendered)
         self.server = WebServer(application, chosen.host, chosen.port)
         self.url = f"http://127.0.0.1:{self.server.port}/dicom-web"
 
@@ -50,10 +51,12 @@ class Web:
 
 
 @contextmanager
-def serving(folder: Path, web: dict[str, Any] | None = None, **how: Any) -> Iterator[Web]:
-    """web: settings of `[web]`; how: what `listening` takes."""
+def serving(
+    folder: Path, web: dict[str, Any] | None = None, title: dict[str, Any] | None = None, **how: Any
+) -> Iterator[Web]:
+    """web: settings of `[web]`; title: of the AE title that clients call; how: what `listening` takes."""
     with listening(folder, **how) as node:
-        served = Web(node, **(web or {}))
+        served = Web(node, TitleSettings(**(title or {})), **(web or {}))
         served.server.start()
         try:
             yield served

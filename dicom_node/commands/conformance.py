@@ -301,9 +301,10 @@ Where `web.port` is set, at `http://HOST:PORT`. HTTP/1.1; a client shows a beare
 {requests}
 
 STOW-RS takes `application/dicom`, alone or in `multipart/related`; the answer is 200 when all is stored, 202 when some
-is, 409 when none is, 503 when there is no room, as `application/dicom+json` or `application/dicom+xml`. QIDO-RS answers
-as `application/dicom+json`, {most} matches at most at once, with `limit`, `offset` and `includefield`; `fuzzymatching`
-is passed over with a warning. Its keys are those of 4.6.
+is, 409 when none is, 413 when all are larger than `listener.max_object_mb` or the message than the room on the disk,
+503 when the disk is nearly full or the database is away, as `application/dicom+json` or `application/dicom+xml`.
+QIDO-RS answers as `application/dicom+json`, {most} matches at most at once, with `limit`, `offset` and `includefield`;
+`fuzzymatching` is passed over with a warning. Its keys are those of 4.6.
 
 WADO-RS gives whole objects as `application/dicom`, in `multipart/related` or one alone: as they are stored with
 `transfer-syntax=*`, else in the transfer syntax that is named, made without loss, else in explicit little endian.

@@ -72,9 +72,9 @@ class Intake:
         """The folder for what is being received."""
         return self._store.incoming
 
-    def has_room(self) -> bool:
-        """Whether more may be received, by the free space of the object store."""
-        return self._store.free_bytes() >= self._full_below_bytes
+    def has_room(self, size: int = 0) -> bool:
+        """Whether more may be received, or so many bytes more, by the free space of the object store."""
+        return self._store.free_bytes() - size >= self._full_below_bytes
 
     def store(self, request: StoreRequest, file: IncomingFile) -> Status:
         """Keep an object and answer success, or say why not."""

@@ -1,6 +1,7 @@
 """STOW-RS: what a client stores by HTTP is kept as what a modality sends, and refused as that is (PS3.18 10.5)."""
 
 import socket
+import sqlite3
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydicom.uid import MRImageStorage, XRayAngiographicImageStorage
 from requests.auth import HTTPBasicAuth
 
 from config.settings import AllowedWebClient
+from dicom_node.network.dicomweb import store_requests
 from tests.factory import xa
 from tests.peers import storescu, wait_until
 from tests.web import RELATED, Web, multipart, part_10, serving
@@ -169,13 +171,68 @@ def test_without_room_nothing_is_taken(tmp_path):
         assert web.post([part_10(xa())]).status_code == 200
 
 
-def test_a_database_that_is_away_is_answered_503_with_the_reason_for_each_object(tmp_path):
-    with serving(tmp_path) as web:
-        web.node.fault = RuntimeError()
+def test_while_the_database_is_locked_the_answer_is_503_and_the_row_comes_later(tmp_path):
+    with serving(tmp_path, lock_timeout_seconds=0.3) as web:
         dataset = xa()
+        other = sqlite3.connect(tmp_path / "fullfield.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
         response = web.post([part_10(dataset)])
-        assert response.status_code == 503
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "60")
         assert failures(response) == [(dataset.SOPInstanceUID, 0xA700)]
+        assert web.node.objects() == []
+        other.execute("ROLLBACK")
+        other.close()
+        assert web.post([part_10(dataset)]).status_code == 200
+        assert "happened_at" in web.node.refusal().details
+
+
+def test_a_fault_of_the_nodes_own_is_answered_503_and_keeps_nothing(web):
+    web.node.fault = RuntimeError()
+    dataset = xa()
+    response = web.post([part_10(dataset)])
+    web.node.fault = None
+    assert response.status_code == 503
+    assert failures(response) == [(dataset.SOPInstanceUID, 0xA700)]
+    assert dataset.SOPInstanceUID not in [row.sop_instance_uid for row in web.node.objects()]
+
+
+def test_an_object_that_is_larger_than_objects_may_be_is_refused_and_leaves_nothing(tmp_path):
+    with serving(tmp_path, title={"max_object_mb": 1}) as web:
+        large, small = xa(frames=10, rows=256, columns=256), xa()
+        response = web.post([part_10(large)])
+        assert response.status_code == 413
+        assert failures(response) == [(large.SOPInstanceUID, 0xA700)]
+        assert web.post([part_10(large), part_10(small)]).status_code == 202
+        assert [row.sop_instance_uid for row in web.node.objects()] == [small.SOPInstanceUID]
+        assert list(web.node.store.incoming.iterdir()) == []
+        assert "larger than 1 MB" in web.node.rows("object_refused")[0].details["reason"]
+
+
+def begun(web: Web, length: int, body: bytes = b"") -> bytes:
+    """What a client is answered that announces a message of some length and sends no more than this of it."""
+    head = f"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Type: {RELATED}\r\n"
+    with socket.create_connection(("127.0.0.1", web.server.port)) as connection:
+        connection.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode() + body)
+        return b"".join(iter(lambda: connection.recv(4096), b""))
+
+
+def test_a_message_that_the_disk_has_no_room_for_is_refused_before_it_comes(web):
+    answer = begun(web, 1 << 60, b"--")
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert answer.endswith(b"The message is larger than the room that is left on the disk.\n")
+
+
+def test_a_client_that_falls_silent_is_told_so_and_leaves_what_came_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_requests, "_IDLE_SECONDS", 0.2)
+    whole, half = xa(), xa()
+    body = multipart([part_10(whole), part_10(half)])
+    with serving(tmp_path) as web:
+        assert begun(web, len(body), body[:100]).startswith(b"HTTP/1.1 408 ")
+        assert web.node.objects() == []
+        assert begun(web, len(body), body[:-3000]).startswith(b"HTTP/1.1 202 ")
+        assert [row.sop_instance_uid for row in web.node.objects()] == [whole.SOPInstanceUID]
+        assert list(web.node.store.incoming.iterdir()) == []
+        assert len(web.node.rows("association_lost")) == 2
 
 
 def test_only_clients_with_a_token_may_ask_where_tokens_are_set(tmp_path):

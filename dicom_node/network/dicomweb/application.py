@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from config.errors import FullfieldError, StorageFull, StorageUnavailable
+from config.listener import TitleSettings
 from config.settings import WebSettings
 from dicom_node.network.dicomweb.admission import Admission
 from dicom_node.network.dicomweb.places import ROOT
@@ -24,19 +25,21 @@ _AGAIN = {"Retry-After": "60"}
 
 
 def build_application(
-    settings: WebSettings, called_ae: str, intake: Intake, database: Database, store: ObjectStore, render: Render
+    settings: WebSettings, title: TitleSettings, intake: Intake, database: Database, store: ObjectStore, render: Render
 ) -> FastAPI:
     """The application.
 
-    called_ae: the AE title that web clients count as having called; render: makes pictures of frames.
+    title: that which web clients count as having called, and whose largest object is theirs; render: makes pictures of
+        frames.
     """
-    admission = Admission(settings, called_ae, intake)
+    admission = Admission(settings, title.ae_title, intake)
+    largest = None if title.max_object_mb is None else title.max_object_mb << 20
 
     def admit(request: Request) -> Peer:
         return admission.admit(request)
 
     application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    application.include_router(store_requests(intake, database, admit), prefix=ROOT)
+    application.include_router(store_requests(intake, database, admit, largest), prefix=ROOT)
     application.include_router(search_requests(database, admit), prefix=ROOT)
     application.include_router(retrieve_requests(database, store, render, admit), prefix=ROOT)
     application.add_exception_handler(FullfieldError, _refusal)

@@ -26,11 +26,19 @@ _LONGEST_UID = 64
 class IncomingPart:
     """One object being received. Nothing is raised while it arrives; `complete` raises what is wrong."""
 
-    def __init__(self, folder: Path, peer: Peer, study_instance_uid: str | None, has_room: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        peer: Peer,
+        study_instance_uid: str | None,
+        has_room: Callable[[], bool],
+        largest: int | None = None,
+    ) -> None:
         self._head: bytearray | None = bytearray()
         self._error: Unacceptable | None = None
         self._header = b""
-        self._file = IncomingFile(folder, lambda: self._header, has_room)
+        self._file = IncomingFile(folder, lambda: self._header, has_room, largest)
+        self._largest = largest
         #: What the part says that it is; of a part that says nothing the UIDs are empty.
         self.request = StoreRequest(
             peer=peer,
@@ -39,6 +47,11 @@ class IncomingPart:
             transfer_syntax_uid="",
             study_instance_uid=study_instance_uid,
         )
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether it is larger than objects may be."""
+        return self._largest is not None and self._file.size > self._largest
 
     def write(self, data: bytes) -> None:
         """More of the part."""

@@ -18,19 +18,23 @@ class Outcome:
 
     request: StoreRequest
     status: Status
+    #: It is larger than objects may be, and would be another time.
+    is_too_large: bool = False
 
 
 class StoreTransaction:
     """The parts of one request: each goes to the disk while it arrives, and is kept or refused when it is whole.
 
     study_instance_uid: the study of the request's path, of which all objects are to be.
+    largest: bytes that an object may have, None for any.
     """
 
-    def __init__(self, intake: Intake, peer: Peer, study_instance_uid: str | None) -> None:
+    def __init__(self, intake: Intake, peer: Peer, study_instance_uid: str | None, largest: int | None = None) -> None:
         self.outcomes: list[Outcome] = []
         self._intake = intake
         self._peer = peer
         self._study_instance_uid = study_instance_uid
+        self._largest = largest
         self._part: IncomingPart | None = None
         self._media_type = DICOM
 
@@ -39,7 +43,8 @@ class StoreTransaction:
     def begin(self, media_type: MediaType) -> None:
         """A part begins."""
         self._media_type = media_type.name
-        self._part = IncomingPart(self._intake.incoming, self._peer, self._study_instance_uid, self._intake.has_room)
+        study, intake = self._study_instance_uid, self._intake
+        self._part = IncomingPart(intake.incoming, self._peer, study, intake.has_room, self._largest)
 
     def write(self, data: bytes) -> None:
         """More of the part; one of another media type is passed over."""
@@ -61,7 +66,7 @@ class StoreTransaction:
             status = self._intake.refuse(part.request, error.status, str(error))
         finally:
             part.discard()
-        self.outcomes.append(Outcome(request=part.request, status=status))
+        self.outcomes.append(Outcome(request=part.request, status=status, is_too_large=part.is_too_large))
 
     def break_off(self) -> int:
         """No more arrives: drop the part that is underway; how many objects that were."""
@@ -73,10 +78,15 @@ class StoreTransaction:
 
 
 def http_status(outcomes: Sequence[Outcome], *, broken: bool) -> int:
-    """200 when all is stored, 202 when something is; 503 when nothing is for want of room or database, else 409."""
+    """200 when all is stored, 202 when something is.
+
+    When nothing is: 413 for objects that are too large, 503 for want of room or database, else 409.
+    """
     stored = [outcome for outcome in outcomes if outcome.status == Status.SUCCESS]
     if stored:
         return 200 if len(stored) == len(outcomes) and not broken else 202
+    if all(outcome.is_too_large for outcome in outcomes):
+        return 413
     return 503 if all(outcome.status == Status.OUT_OF_RESOURCES for outcome in outcomes) else 409
 
 

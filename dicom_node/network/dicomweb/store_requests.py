@@ -31,8 +31,10 @@ _IDLE_SECONDS = 60.0
 _STRETCH = 1 << 20
 
 
-def store_requests(intake: Intake, database: Database, admit: Callable[[Request], Peer]) -> APIRouter:
-    """The requests; admit: tells who asks, or refuses."""
+def store_requests(
+    intake: Intake, database: Database, admit: Callable[[Request], Peer], largest: int | None = None
+) -> APIRouter:
+    """The requests; admit: tells who asks, or refuses; largest: bytes that an object may have."""
     router = APIRouter()
     asks = Depends(admit)
 
@@ -45,10 +47,12 @@ def store_requests(intake: Intake, database: Database, admit: Callable[[Request]
         return await _store(request, peer, study)
 
     async def _store(request: Request, peer: Peer, study: str | None) -> Response:
-        transaction = StoreTransaction(intake, peer, study)
+        transaction = StoreTransaction(intake, peer, study, largest)
         sink = _Sink(transaction, request.headers.get("content-type", ""))
         if not await run_in_threadpool(intake.has_room):
             raise Problem(503, "The disk is nearly full.", {"Retry-After": "60"})
+        if not await run_in_threadpool(intake.has_room, _length(request)):
+            raise Problem(413, "The message is larger than the room that is left on the disk.")
         incomplete, released = 0, False
         try:
             problem = await _read(request, sink)
@@ -72,6 +76,12 @@ def store_requests(intake: Intake, database: Database, admit: Callable[[Request]
         return data_set_answer(request.headers.get("accept"), response, status, headers)
 
     return router
+
+
+def _length(request: Request) -> int:
+    """Bytes that the body is said to have; 0 where that is not said."""
+    said = request.headers.get("content-length", "")
+    return int(said) if said.isascii() and said.isdigit() else 0
 
 
 class _Sink:
