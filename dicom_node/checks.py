@@ -225,6 +225,21 @@ def check_destination(
     return Finding(Level.OK, about, f"{destination.ae_title} at {destination.host}:{destination.port} answers.")
 
 
+def check_reports(destination: Destination, listener: ListenerSettings) -> Iterator[Finding]:
+    """Whether a destination that is asked for storage commitment is let in to report on it (PS3.4 J.3.3)."""
+    if not destination.commitment:
+        return
+    called = destination.calling_ae or listener.ae_title
+    title = listener.title(called)
+    about = f"destination {destination.name}"
+    if title is None:
+        said = f"It is called by {called}, which is no AE title of this node: associations for its reports are refused."
+        yield Finding(Level.WARN, about, said, f"Add {called} as a `[[listener.titles]]`.")
+    elif title.allow and not any(allowed.ae_title == destination.ae_title for allowed in title.allow):
+        said = f"{destination.ae_title} may not call {called}: associations for its reports are refused."
+        yield Finding(Level.WARN, about, said, f"Add {destination.ae_title} to those that may call {called}.")
+
+
 def check_clock(storage: StorageSettings, now: datetime | None = None) -> Iterator[Finding]:
     """Whether the time is plausible, and kept so by a time service."""
     now = now or datetime.now(UTC)
@@ -272,6 +287,7 @@ def check_all(settings: Settings, table: RouteTable | None) -> Iterator[Finding]
     for destination in table.destinations if table is not None else ():
         ae_title, timeout_seconds = settings.listener.ae_title, settings.delivery.timeout_seconds
         yield check_destination(destination, ae_title, timeout_seconds, credentials)
+        yield from check_reports(destination, settings.listener)
     yield from check_clock(settings.storage)
 
 

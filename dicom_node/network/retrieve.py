@@ -18,6 +18,7 @@ from config.routes import Destination, RouteTable
 from dicom_node.network.commitment_requests import peer_of
 from dicom_node.network.contexts import retrieve_contexts
 from dicom_node.network.identifier import check_named, read_identifier
+from dicom_node.network.incoming import Peer
 from dicom_node.network.retrieval_audit import account_for_end, account_for_refusal, account_for_start
 from dicom_node.network.sender import STORED_WITH_WARNING, StoredPart10, associated, contexts_for, identified, store
 from dicom_node.network.server import FurtherService
@@ -70,21 +71,27 @@ class Retrievals:
         operations = Suboperations(association, request, context)
         to = str(request.MoveDestination or "").strip() if isinstance(request, C_MOVE) else peer.calling_ae
         try:
+            objects, destination = self._begin(request, context, peer, to)
+        except Unacceptable as error:
+            account_for_refusal(self._database, peer, to, f"0x{error.status:04X}", str(error))
+            operations.refuse(error.status)
+            return
+        operations.begin([object.sop_instance_uid for object in objects])
+        self._send(objects, operations, destination)
+        account_for_end(self._database, peer, objects, operations.sent, to)
+        operations.end()
+
+    def _begin(
+        self, request: C_MOVE | C_GET, context: PresentationContext, peer: Peer, to: str
+    ) -> tuple[Sequence[HeldObject], Destination | None]:
+        """What is asked for, accounted for, and where it goes; no destination for a C-GET. Raises Unacceptable."""
+        try:
             objects = self._asked_for(request, context)
             destination = self._destination(to) if isinstance(request, C_MOVE) else None
             account_for_start(self._database, peer, objects, to)
-        except Unacceptable as error:
-            status, reason = error.status, str(error)
         except (StorageFull, StorageUnavailable) as error:
-            status, reason = Status.UNABLE_TO_CALCULATE_MATCHES, str(error)
-        else:
-            operations.begin([object.sop_instance_uid for object in objects])
-            self._send(objects, operations, destination)
-            account_for_end(self._database, peer, objects, operations.sent, to)
-            operations.end()
-            return
-        account_for_refusal(self._database, peer, to, f"0x{status:04X}", reason)
-        operations.refuse(status)
+            raise Unacceptable(Status.UNABLE_TO_CALCULATE_MATCHES, str(error)) from error
+        return objects, destination
 
     def _asked_for(self, request: C_MOVE | C_GET, context: PresentationContext) -> Sequence[HeldObject]:
         syntax = context.transfer_syntax[0]

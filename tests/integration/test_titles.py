@@ -19,8 +19,9 @@ from pydicom.uid import (
 from pynetdicom import AE, build_context
 from pynetdicom.sop_class import Verification
 
-from config.listener import AllowedPeer, FurtherTitle
+from config.listener import AllowedPeer, FurtherTitle, ListenerSettings
 from config.routes import Destination, RouteTable
+from dicom_node.checks import Level, check_reports
 from dicom_node.network import titles
 from dicom_node.network.pace import Pace
 from tests.integration.test_commitment import XA, Modality, waiting_for_the_peer
@@ -159,6 +160,26 @@ def test_objects_are_moved_by_the_title_that_was_asked(node, tmp_path):
         told: Told = movescu(node.port, "PACS", calling="ANYBODY", called="GUESTS", **asked)
         assert told.accepted
         wait_until(lambda: (tmp_path / "called-by-GUESTS").exists())
+
+
+@pytest.mark.parametrize(
+    ("calling_ae", "ae_title", "said"),
+    [
+        ("", "CARM", None),
+        ("GUESTS", "PACS", None),
+        ("", "PACS", "PACS may not call FULLFIELD: associations for its reports are refused."),
+        ("NOBODY", "PACS", "It is called by NOBODY, which is no AE title of this node: "),
+    ],
+)
+def test_doctor_tells_who_could_not_report_on_storage_commitment(calling_ae, ae_title, said):
+    settings = ListenerSettings(allow=(AllowedPeer(ae_title="CARM"),), titles=(GUESTS,))
+    pacs = Destination(
+        name="pacs", ae_title=ae_title, host="127.0.0.1", port=104, calling_ae=calling_ae, commitment=True
+    )
+    findings = list(check_reports(pacs, settings))
+    assert [finding.level for finding in findings] == ([] if said is None else [Level.WARN])
+    assert all(said in finding.said for finding in findings)
+    assert list(check_reports(pacs.model_copy(update={"commitment": False}), settings)) == []
 
 
 @pytest.mark.parametrize(
