@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -85,10 +86,14 @@ def work_out(
     store: ObjectStore,
     reconstructor: "Reconstructor",
     progress: Callable[[float], None],
+    *,
+    created: datetime,
 ) -> Outcome:
     """Reconstruct each original and keep its results' files; what goes with pictures needs no work.
 
     progress: told the share of the job done, in (0, 1]; what it raises ends the work.
+    created: by which the results are dated. The same for each attempt, so that an attempt after a crash makes the
+        same files again, and none is left in the store that no row names.
     Raises DamagedObject for an original that is missing or changed, StorageFull or StorageUnavailable.
     """
     weights = reconstructor.weights
@@ -118,6 +123,7 @@ def work_out(
                     profile=profile,
                     beside=route.beside,
                     private_creators=route.private_creators,
+                    created=created,
                 )
                 results += [(_keep(store, dataset), destinations) for dataset in carried.objects]
                 if carried.report is not None:

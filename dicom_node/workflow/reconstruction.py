@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -124,16 +125,18 @@ def objects_of(
     profile: ObjectProfile = "multiframe_sc",
     beside: Beside = Beside(),  # noqa: B008 - it is frozen
     private_creators: Collection[str] = (),
+    created: datetime | None = None,
 ) -> Results:
     """What carries a reconstruction to the destinations of one profile.
 
     First the pictures, see `secondary_captures`, then what refers to them; but first what marks pictures that bear no
     mark themselves.
     beside: what of that there is to be. private_creators: whose private blocks the pictures take over.
+    created: when they were made (aware); now if not given.
     """
     if not mark.burned_in and not beside.presentation_state:
         raise ValueError("Generated pixels are marked in the picture or by a presentation state.")
-    pictures = secondary_captures(source, reconstruction, route=route, mark=mark, profile=profile)
+    pictures = secondary_captures(source, reconstruction, route=route, mark=mark, profile=profile, created=created)
     for picture in pictures:
         carry_private_blocks(source, picture, private_creators)
     origin = Origin.of(reconstruction.provenance, route=route, mark=mark, profile=profile)

@@ -126,7 +126,8 @@ class Worker:
 
         try:
             route = QueuedRoute.model_validate(job.settings)
-            outcome = work_out(originals, route, self._store, self._reconstructor(route.profile), progress)
+            reconstructor = self._reconstructor(route.profile)
+            outcome = work_out(originals, route, self._store, reconstructor, progress, created=job.created_at)
             faultpoint("worker.before_entering")
             settle(lambda tx: enter(tx, lease, outcome, route))
             faultpoint("worker.entered")

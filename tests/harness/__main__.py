@@ -9,7 +9,7 @@ twice, stuck, orphaned or missing from the audit trail.
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,9 +20,11 @@ from tests.harness.run import run
 def main(
     number: Annotated[int, typer.Option(help="Faults.")] = 40,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 7,
-    database: Annotated[str, typer.Option(help="sqlite or postgresql.")] = "sqlite",
+    database: Annotated[Literal["sqlite", "postgresql"], typer.Option(help="Which.")] = "sqlite",
     first: Annotated[int, typer.Option(help="Number of the first step, to repeat one.")] = 0,
-    fault: Annotated[str | None, typer.Option(help="Strike with this one: 'kill store.renamed 2'.")] = None,
+    fault: Annotated[
+        str | None, typer.Option(help="Strike with this one: 'kill store.renamed 2', 'power store.kept 1', 'frozen'.")
+    ] = None,
     mutation: Annotated[str, typer.Option(help="Make this mistake, or none: " + ", ".join(MUTATIONS))] = "none",
 ) -> None:
     """Strike a whole node again and again."""

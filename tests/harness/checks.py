@@ -1,5 +1,7 @@
 """What is judged when the node has come to rest: nothing lost, nothing twice, stuck, orphaned or untold."""
 
+import hashlib
+import os
 from collections import Counter
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,6 +19,7 @@ from storage.files import ObjectStore
 from storage.schema import AuditRow, Delivery, DeliveryState, Job, ObjectKind, StoredObject
 from storage.transitions import JobState
 from tests.harness.place import Place
+from tests.peers import wait_until
 
 Kind = Literal["lost", "twice", "stuck", "orphaned", "untold", "unsaid"]
 
@@ -68,6 +71,12 @@ class Judge:
             return str(error)
         return None
 
+    def is_at_work(self, pid: int) -> bool:
+        """Whether the worker of this process has a job."""
+        with self._database.reading() as tx:
+            held = select(func.count()).where(Job.state == JobState.RUNNING, Job.lease_owner.like(f"%:{pid}/%"))
+            return bool(tx.scalars(held).one())
+
     def violations(self) -> list[Violation]:
         """What is wrong with all that is new."""
         with self._database.reading() as tx:
@@ -87,6 +96,17 @@ class Judge:
         self._seen_object = self._seen_audit = self._seen_change = 0
         self._in_pacs.clear()
         return self.violations()
+
+    def is_swept(self) -> list[Violation]:
+        """Whether the node clears away what crashes have left of objects that were being received."""
+        incoming = self._here.node.root / "incoming"
+        for left in incoming.iterdir():
+            os.utime(left, (0, 0))
+        try:
+            wait_until(lambda: not list(incoming.iterdir()), what="the sweep")
+        except TimeoutError:
+            return [Violation("orphaned", f"{len(list(incoming.iterdir()))} files that nobody receives are kept")]
+        return []
 
     def close(self) -> None:
         """Look no more."""
@@ -160,8 +180,9 @@ class Judge:
                 found.append(Violation("twice", "the PACS holds an object that the node does not know"))
             elif data_set(content) != data_set(self._store.path(row.digest).read_bytes()):
                 found.append(Violation("twice", f"the PACS holds another version of the object {row.id}"))
+        delivered = select(StoredObject).join(Delivery, Delivery.object_id == StoredObject.id)
         due = set(
-            tx.scalars(select(StoredObject.sop_instance_uid).join(Delivery, Delivery.object_id == StoredObject.id))
+            tx.scalars(delivered.with_only_columns(StoredObject.sop_instance_uid).where(Delivery.destination == "pacs"))
         )
         if missing := due - self._in_pacs:
             found.append(Violation("lost", f"{len(missing)} delivered objects are not in the PACS"))
@@ -170,6 +191,11 @@ class Judge:
             found.append(Violation("lost", f"{len(forgotten)} results were never to be delivered"))
         if (count := self._here.pacs.count()) != len(due):
             found.append(Violation("twice", f"the PACS holds {count} objects, and {len(due)} were to be delivered"))
+        for row in tx.scalars(delivered.where(StoredObject.id > self._seen_object, Delivery.destination == "witness")):
+            versions = self._here.witness.versions.get(row.sop_instance_uid, set())
+            if versions != {hashlib.sha256(data_set(self._store.path(row.digest).read_bytes())).hexdigest()}:
+                kind: Kind = "twice" if versions else "lost"
+                found.append(Violation(kind, f"{len(versions)} versions of the object {row.id} were sent elsewhere"))
         return found
 
     def _is_told(self, tx: Session) -> list[Violation]:
@@ -189,16 +215,21 @@ class Judge:
         jobs = {object.job_id for object in objects if object.job_id is not None}
         made = set(tx.scalars(select(Job.id).where(Job.id.in_(jobs))))
 
-        def expect(action: str, what: str | int, told: Counter[Any], name: str) -> None:
-            if told[action, what] != 1:
+        def expect(action: str, what: str | int, told: Counter[Any], name: str, times: int = 1) -> None:
+            if told[action, what] != times:
                 found.append(Violation("untold", f"{name} is told {told[action, what]} times of as {action}"))
 
         for object in objects:
             first = "object_received" if object.kind == ObjectKind.ORIGINAL else "reconstructed"
             expect(first, object.sop_instance_uid, by_object, f"object {object.id}")
-        delivered = select(StoredObject).join(Delivery, Delivery.object_id == StoredObject.id)
-        for object in tx.scalars(delivered.where(StoredObject.id > self._seen_object)):
-            expect("delivered", object.sop_instance_uid, by_object, f"object {object.id}")
+        to_destinations = (
+            select(Delivery.object_id, func.count())
+            .where(Delivery.object_id > self._seen_object)
+            .group_by(Delivery.object_id)
+        )
+        times = dict(tx.execute(to_destinations).tuples().all())
+        for object in objects:
+            expect("delivered", object.sop_instance_uid, by_object, f"object {object.id}", times.get(object.id, 0))
         for job in made:
             expect("job_queued", job, by_job, f"job {job}")
             expect("job_delivered", job, by_job, f"job {job}")

@@ -1,12 +1,14 @@
 """What can happen to a node, each drawn with its instant from the seed and the number of the step."""
 
 import random
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.harness.place import Place
+from tests.harness.place import LEASE_SECONDS, Place
 from tests.harness.senders import Sender
+from tests.harness.witness import Manners
 from tests.nodes import LONG, kill
 from tests.peers import wait_until
 
@@ -45,6 +47,8 @@ class Work:
     senders: list[Sender]
     #: Whether all of it was sent and has come to rest, so that nobody comes by a point any more.
     is_done: Callable[[], bool]
+    #: Whether the worker of a process has a job.
+    is_at_work: Callable[[int], bool]
 
 
 @dataclass(frozen=True)
@@ -56,15 +60,16 @@ class Fault:
     strike: Callable[[Place, Work], bool]
 
 
-def drawn(step: int, dice: random.Random) -> Fault:
+def drawn(step: int, dice: random.Random, here: Place) -> Fault:
     """The fault of a step."""
-    kinds = [_node_killed, _power_cut, _at_a_point, _at_a_point, _at_a_point, _power_cut_at_a_point, _worker_killed]
-    kinds += [_disk_fails, _pacs_killed]
-    return dice.choice(kinds)(step, dice)
+    possible = [name for name, kind in KINDS.items() for _ in range(kind.weight) if kind.possible(here)]
+    return KINDS[dice.choice(possible)].draw(step, dice)
 
 
-def named(name: str, step: int) -> Fault:
-    """The fault of this name: ``DEED POINT TURN``, where the deed is kill, power, EIO or ENOSPC."""
+def named(name: str, step: int, dice: random.Random) -> Fault:
+    """The fault of this name: one of `KINDS`, or ``DEED POINT TURN``, the deed being kill, power, EIO or ENOSPC."""
+    if name in KINDS:
+        return KINDS[name].draw(step, dice)
     deed, point, turn = name.split()
     if deed == "power":
         return _ordered(f"power cut at {point}, pass {turn}", step, point, int(turn), "kill", power=True)
@@ -135,6 +140,146 @@ def _pacs_killed(_: int, dice: random.Random) -> Fault:
     return Fault(f"PACS killed after {wait:.2f} s, away for {away:.2f} s", strike)
 
 
+def _sender_killed(_: int, dice: random.Random) -> Fault:
+    waits = [dice.uniform(0, _SOON / 4) for _ in range(dice.randint(1, 4))]
+
+    def strike(_: Place, work: Work) -> bool:
+        for wait in waits:
+            time.sleep(wait)
+            for sender in work.senders:
+                sender.kill()
+        return True
+
+    return Fault(f"senders killed {len(waits)} times", strike)
+
+
+def _connections_cut(_: int, dice: random.Random) -> Fault:
+    waits = [dice.uniform(0, _SOON / 2) for _ in range(dice.randint(1, 6))]
+
+    def strike(here: Place, _: Work) -> bool:
+        ends = 0
+        for wait in waits:
+            time.sleep(wait)
+            ends += here.to_node.cut() + here.to_pacs.cut()
+        return ends > 0
+
+    return Fault(f"connections cut {len(waits)} times", strike)
+
+
+def _network_silent(_: int, dice: random.Random) -> Fault:
+    wait, silence = dice.uniform(0, _SOON), dice.uniform(1, 8)
+
+    def strike(here: Place, _: Work) -> bool:
+        time.sleep(wait)
+        for wire in (here.to_node, here.to_pacs):
+            wire.silent = True
+        time.sleep(silence)
+        for wire in (here.to_node, here.to_pacs):
+            wire.cut()
+            wire.silent = False
+        return True
+
+    return Fault(f"network silent after {wait:.2f} s for {silence:.2f} s, then cut", strike)
+
+
+def _network_slow(_: int, dice: random.Random) -> Fault:
+    delay = dice.uniform(0.02, 0.4)
+
+    def strike(here: Place, work: Work) -> bool:
+        for wire in (here.to_node, here.to_pacs):
+            wire.delay = delay
+        while any(sender.is_alive() for sender in work.senders) and not work.is_done():
+            time.sleep(0.1)
+        for wire in (here.to_node, here.to_pacs):
+            wire.delay = 0.0
+        return True
+
+    return Fault(f"network slow by {delay:.2f} s a piece", strike)
+
+
+def _disk_full(_: int, dice: random.Random) -> Fault:
+    wait, full = dice.uniform(0, _SOON), dice.uniform(0.5, 6)
+
+    def strike(here: Place, _: Work) -> bool:
+        time.sleep(wait)
+        with here.disk.full():
+            time.sleep(full)
+        return True
+
+    return Fault(f"disk full after {wait:.2f} s for {full:.2f} s", strike)
+
+
+def _database_locked(_: int, dice: random.Random) -> Fault:
+    wait, locked = dice.uniform(0, _SOON), dice.uniform(0.5, 13)
+
+    def strike(here: Place, _: Work) -> bool:
+        time.sleep(wait)
+        with here.database_locked():
+            time.sleep(locked)
+        return True
+
+    return Fault(f"database locked after {wait:.2f} s for {locked:.2f} s", strike)
+
+
+def _database_killed(_: int, dice: random.Random) -> Fault:
+    wait, away = dice.uniform(0, _SOON), dice.uniform(0, 4)
+
+    def strike(here: Place, _: Work) -> bool:
+        assert here.database is not None
+        time.sleep(wait)
+        here.database.kill()
+        time.sleep(away)
+        here.database.start()
+        return True
+
+    return Fault(f"database killed after {wait:.2f} s, away for {away:.2f} s", strike)
+
+
+def _worker_frozen(_: int, dice: random.Random) -> Fault:
+    """For longer than its lease, in the middle of a job; then it goes on as if nothing had been."""
+    longer = dice.uniform(0.2, 1.5)
+
+    def strike(here: Place, work: Work) -> bool:
+        assert here.node.beside is not None
+        pid = here.node.beside.pid
+        while not work.is_at_work(pid):
+            if work.is_done():
+                return False
+            time.sleep(0.01)
+        kill(pid, signal.SIGSTOP)
+        time.sleep(LEASE_SECONDS + longer)
+        kill(pid, signal.SIGCONT)
+        return True
+
+    return Fault(f"a worker frozen for {longer:.2f} s longer than its lease", strike)
+
+
+def _destination_misbehaves(_: int, dice: random.Random) -> Fault:
+    manners: Manners = dice.choice(["full", "aborting", "slow"])
+    bad = dice.uniform(1, 4)
+
+    def strike(here: Place, _: Work) -> bool:
+        here.witness.manners = manners
+        time.sleep(bad)
+        here.witness.manners = "good"
+        return True
+
+    return Fault(f"a destination is {manners} for {bad:.2f} s", strike)
+
+
+def _clock_jumps(_: int, dice: random.Random) -> Fault:
+    wait, stays, hours = dice.uniform(0, _SOON), dice.uniform(0.5, 3), dice.choice([-1, 1])
+
+    def strike(here: Place, _: Work) -> bool:
+        time.sleep(wait)
+        here.node.turn_the_clock(hours * 3600)
+        time.sleep(stays)
+        here.node.turn_the_clock(0)
+        return True
+
+    return Fault(f"clock jumps by {hours:+d} h after {wait:.2f} s, and back after {stays:.2f} s", strike)
+
+
 def _point(dice: random.Random, deed: str) -> tuple[str, int]:
     point = dice.choice([name for name, (deeds, _) in POINTS.items() if deed in deeds])
     return point, dice.randint(1, POINTS[point][1])
@@ -157,3 +302,36 @@ def _ordered(name: str, number: int, point: str, turn: int, deed: str, power: bo
         return came_to_pass
 
     return Fault(name, strike)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of fault."""
+
+    draw: Callable[[int, random.Random], Fault]
+    #: How often it is drawn, against the others.
+    weight: int = 1
+    #: Whether it can be done at this place.
+    possible: Callable[[Place], bool] = lambda _: True
+
+
+#: By the names by which `named` knows them.
+KINDS: dict[str, Kind] = {
+    "node": Kind(_node_killed, 3),
+    "power": Kind(_power_cut, 3),
+    "point": Kind(_at_a_point, 8),
+    "power-at-point": Kind(_power_cut_at_a_point, 5),
+    "worker": Kind(_worker_killed, 2),
+    "frozen": Kind(_worker_frozen),
+    "disk-fails": Kind(_disk_fails, 3),
+    "disk-full": Kind(_disk_full, possible=lambda here: here.disk.can_be_full),
+    "locked": Kind(_database_locked),
+    "database": Kind(_database_killed, 4, lambda here: here.database is not None),
+    "pacs": Kind(_pacs_killed),
+    "destination": Kind(_destination_misbehaves),
+    "sender": Kind(_sender_killed),
+    "cut": Kind(_connections_cut, 2),
+    "silent": Kind(_network_silent),
+    "slow": Kind(_network_slow),
+    "clock": Kind(_clock_jumps),
+}

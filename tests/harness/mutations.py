@@ -1,7 +1,13 @@
 """Mistakes that a durable node must not make, each of which the harness has to catch."""
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,8 +17,190 @@ class Mutation:
     #: What it is.
     sentence: str
     apply: Callable[[], None]
-    #: The fault that brings it to light.
+    #: The fault that brings it to light, as `tests.harness.faults.named` knows it.
     fault: str
 
 
-MUTATIONS: dict[str, Mutation] = {}
+def _no_folder_sync() -> None:
+    from storage import files
+
+    sync = files._fsync
+    files._fsync = lambda path: None if path.is_dir() else sync(path)
+
+
+def _no_file_sync() -> None:
+    from storage import files
+
+    sync = files._fsync
+    files._fsync = lambda path: sync(path) if path.is_dir() else None
+
+
+def _acknowledged_before_the_commit() -> None:
+    from dicom_node.network.intake import Intake
+    from storage.objects import Kept
+
+    keep = Intake._keep
+
+    def late(intake: Intake, *arguments: Any) -> Kept:
+        in_its_place = SimpleNamespace(keep=lambda *_: None, open=intake._store.open)
+        rest = SimpleNamespace(_store=in_its_place, _transaction=intake._transaction, _on_kept=intake._on_kept)
+
+        def commit() -> None:
+            time.sleep(1)
+            keep(rest, *arguments)  # type: ignore[arg-type]
+
+        intake._store.keep(arguments[0].path, arguments[0].digest)
+        threading.Thread(target=commit, daemon=True).start()
+        return Kept(None, "new")  # type: ignore[arg-type]
+
+    Intake._keep = late  # type: ignore[method-assign]
+
+
+def _no_lease_check() -> None:
+    from storage import queue
+
+    queue._held = lambda tx, lease: queue._locked(tx, lease.job_id)
+
+
+def _forgotten_outbox_row() -> None:
+    from dicom_node.workflow import outcome
+
+    add = outcome.add_delivery
+
+    def forgetful(tx: Any, *, job: Any, object: Any, destination: str) -> None:
+        if object.modality != "SEG":
+            add(tx, job=job, object=object, destination=destination)
+
+    outcome.add_delivery = forgetful  # type: ignore[assignment]
+
+
+def _rows_before_files() -> None:
+    from storage import files
+    from storage.files import ObjectStore, StoredFile
+
+    write = ObjectStore.write
+
+    def late(store: ObjectStore, data: bytes) -> StoredFile:
+        def write_later() -> None:
+            time.sleep(1)
+            write(store, data)
+
+        threading.Thread(target=write_later, daemon=True).start()
+        return StoredFile(files.hashlib.sha256(data).hexdigest(), len(data))
+
+    ObjectStore.write = late  # type: ignore[method-assign,assignment]
+
+
+def _settled_before_it_is_sent() -> None:
+    from pydicom import dcmread
+
+    from dicom_node.network.sender import Sent
+    from dicom_node.workflow import delivery
+
+    send = delivery.send
+
+    def hasty(destination: Any, calling_ae: str, paths: list[Path], *more: Any) -> Iterator[Sent]:
+        for path in paths:
+            yield Sent(str(dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID), 0)
+        list(send(destination, calling_ae, paths, *more))
+
+    delivery.send = hasty
+
+
+def _audit_rows_of_their_own() -> None:
+    from dicom_node.network import intake
+
+    append, late = intake.append, []
+    keep = intake.Intake._keep
+
+    def apart(here: intake.Intake, *arguments: Any) -> Any:
+        kept = keep(here, *arguments)
+        with here._database.transaction() as tx:
+            while late:
+                append(tx, late.pop(0))
+        return kept
+
+    intake.append = lambda _, entry: late.append(entry)  # type: ignore[assignment]
+    intake.Intake._keep = apart  # type: ignore[method-assign]
+
+
+def _jobs_of_the_dead_are_kept() -> None:
+    from dicom_node.workflow import worker
+
+    claim = worker.claim
+    worker.claim = lambda tx, owner, lease_seconds: claim(tx, owner=owner, lease_seconds=1e6)  # noqa: ARG005
+    worker.Worker._forsake = lambda *_: None  # type: ignore[method-assign]
+
+
+def _deliveries_of_the_dead_are_kept() -> None:
+    from dicom_node.workflow.delivery import Courier
+
+    Courier._free_namesakes = lambda _: None  # type: ignore[method-assign]
+
+
+def _short_writes_are_overlooked() -> None:
+    from dicom_node.network.incoming import IncomingFile
+
+    append = IncomingFile._append
+
+    def careless(file: IncomingFile, handle: Any, data: bytes) -> None:
+        try:
+            append(file, handle, data)
+        except OSError:
+            handle.write(data[:-16])
+            file._digest.update(data)
+            file.size += len(data)
+
+    IncomingFile._append = careless  # type: ignore[method-assign]
+
+
+def _results_tell_when_they_were_made() -> None:
+    from dicom_node.workflow import outcome
+
+    keep = outcome._keep
+
+    def dated(store: Any, dataset: Any) -> Any:
+        dataset.InstanceCreationTime = datetime.now().strftime("%H%M%S.%f")
+        return keep(store, dataset)
+
+    outcome._keep = dated
+
+
+MUTATIONS: dict[str, Mutation] = {
+    "no-folder-sync": Mutation(
+        "The folder of a kept file is not synced.", _no_folder_sync, "power intake.association_ended 1"
+    ),
+    "no-file-sync": Mutation("A kept file is not synced.", _no_file_sync, "power intake.association_ended 1"),
+    "acknowledged-before-the-commit": Mutation(
+        "A sender hears success a second before the row is committed.",
+        _acknowledged_before_the_commit,
+        "kill intake.association_ended 1",
+    ),
+    "short-writes-are-overlooked": Mutation(
+        "What does not fit on the disk is left out.", _short_writes_are_overlooked, "ENOSPC incoming.write 2"
+    ),
+    "no-lease-check": Mutation("A worker that has lost its lease ends the job.", _no_lease_check, "frozen"),
+    "jobs-of-the-dead-are-kept": Mutation(
+        "No lease of a job runs out.", _jobs_of_the_dead_are_kept, "kill worker.claimed 1"
+    ),
+    "forgotten-outbox-row": Mutation(
+        "No delivery is entered for a Segmentation.", _forgotten_outbox_row, "kill worker.entered 1"
+    ),
+    "rows-before-files": Mutation(
+        "Results are entered a second before their files are written.", _rows_before_files, "kill worker.entered 1"
+    ),
+    "results-tell-when-they-were-made": Mutation(
+        "Two attempts make two files of one result.", _results_tell_when_they_were_made, "kill worker.before_entering 1"
+    ),
+    "settled-before-it-is-sent": Mutation(
+        "A delivery is settled before it is sent.", _settled_before_it_is_sent, "kill delivery.settled 1"
+    ),
+    "deliveries-of-the-dead-are-kept": Mutation(
+        "What a dead node had under way stays its own.", _deliveries_of_the_dead_are_kept, "kill delivery.taken 1"
+    ),
+    "audit-rows-of-their-own": Mutation(
+        "The audit row of an object is committed after the object.",
+        _audit_rows_of_their_own,
+        "kill intake.before_acknowledgement 1",
+    ),
+}

@@ -2,23 +2,30 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import psycopg
 
 from storage.faultpoint import VARIABLE
 from tests.harness import power
 from tests.harness.disk import Disk
 from tests.harness.product import CLOCK, FOLDER, JOURNAL, ORDERS
-from tests.nodes import NodeProcess, is_alive, kill
+from tests.harness.server import DatabaseServer
+from tests.harness.wire import Wire
+from tests.harness.witness import AE_TITLE, Witness
+from tests.nodes import LONG, NodeProcess, is_alive, kill
 from tests.peers import Orthanc, free_port, orthanc, wait_until
 
 CHECKOUT = Path(__file__).parents[2]
 PACS = "ORTHANC"
+LEASE_SECONDS = 5.0
 #: Attempts of a job: more than faults can hit one.
 ATTEMPTS = 50
 
@@ -26,18 +33,22 @@ ATTEMPTS = 50
 class StruckNode(NodeProcess):
     """A node that is started as `tests.harness.product`, and can lose its power."""
 
-    def __init__(self, folder: Path, root: Path, pacs: int, *, database: str | None, mutation: str) -> None:
-        storage = {"root": str(root)}
+    def __init__(
+        self, folder: Path, root: Path, destinations: dict[str, int], *, database: str | None, mutation: str
+    ) -> None:
         super().__init__(
             folder,
-            {"pacs": pacs},
+            destinations,
             database=database,
-            titles={"pacs": PACS},
+            titles={"pacs": PACS, "witness": AE_TITLE},
             route={"complete": "multiframe", "quiet_seconds": 1.0},
-            storage=storage,
-            worker={"max_attempts": ATTEMPTS},
+            storage={"root": str(root)},
+            worker={"max_attempts": ATTEMPTS, "lease_seconds": LEASE_SECONDS},
+            delivery={"timeout_seconds": 5.0},
         )
         self.root = root
+        #: A worker beside the node's own, which nobody watches.
+        self.beside: subprocess.Popen[bytes] | None = None
         self._mutation = mutation
         #: Seconds from each start after a death until it was ready.
         self.recoveries: list[float] = []
@@ -45,15 +56,16 @@ class StruckNode(NodeProcess):
     def write_routes(self, destinations: dict[str, int], titles: dict[str, str], **route: Any) -> None:
         """As of every node, but what arrives is to be compared byte for byte with what was made."""
         super().write_routes(destinations, titles, **route)
-        self.routes.write_text(self.routes.read_text().replace('name = "pacs"', 'name = "pacs"\ncompressed = false'))
+        self.routes.write_text(self.routes.read_text().replace("host =", "compressed = false\nhost ="))
 
     def launch(self) -> None:
         """Start it as it is to be struck."""
         self._process = self._started("node", stdin=subprocess.DEVNULL)
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        """Start a worker beside the node's own, which nobody watches."""
-        return self._started("worker", stdin=subprocess.DEVNULL)
+    def tend(self) -> None:
+        """Have the worker beside it run."""
+        if self.beside is None or self.beside.poll() is not None:
+            self.beside = self._started("worker", stdin=subprocess.DEVNULL)
 
     def recover(self) -> None:
         """Start it after it has died, and take the time."""
@@ -69,7 +81,7 @@ class StruckNode(NodeProcess):
     def lose_power(self) -> int:
         """Kill it and its workers, and have the disk forget; how many names and files that cost."""
         workers = self.workers() if self.runs else []
-        workers += self._orphans()
+        workers += self._others()
         self.kill()
         for worker in workers:
             if is_alive(worker):
@@ -104,15 +116,22 @@ class StruckNode(NodeProcess):
     def _orders(self) -> Path:
         return self.folder / ORDERS
 
-    def _orphans(self) -> list[int]:
-        """Workers of this node whose parent has died: they are about to end by themselves."""
+    def stop(self) -> int:
+        """Stop it, and the worker beside it."""
+        if self.beside is not None:
+            self.beside.kill()
+            self.beside.wait()
+        return super().stop()
+
+    def _others(self) -> list[int]:
+        """Its other processes: the worker beside it, and workers whose node has died and who are about to end."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 said = (process / "cmdline").read_bytes()
             except OSError:
                 continue
-            if str(self.settings).encode() in said and b"--supervised" in said:
+            if str(self.settings).encode() in said and b"worker" in said:
                 found.append(int(process.name))
         return found
 
@@ -183,20 +202,53 @@ class Archive:
 class Place:
     """All of it."""
 
-    def __init__(self, folder: Path, disk: Disk, *, database: str | None, mutation: str) -> None:
+    def __init__(self, folder: Path, disk: Disk, *, database: DatabaseServer | None, mutation: str) -> None:
         self.folder = folder
         self.disk = disk
+        #: None with SQLite.
+        self.database = database
         self.pacs = Archive(folder / "pacs")
-        self.node = StruckNode(folder / "node", disk.root, self.pacs.port, database=database, mutation=mutation)
+        self.witness = Witness()
+        self.to_pacs = Wire(self.pacs.port)
+        self.node = StruckNode(
+            folder / "node",
+            disk.root,
+            {"pacs": self.to_pacs.port, "witness": self.witness.port},
+            database=database.url if database is not None else None,
+            mutation=mutation,
+        )
+        self.to_node = Wire(self.node.port)
+
+    @contextmanager
+    def database_locked(self) -> Iterator[None]:
+        """Another program holds what every writer needs, until the end."""
+        if self.database is not None:
+            with psycopg.connect(self.database.url) as other:
+                other.execute("LOCK TABLE objects, jobs, deliveries IN EXCLUSIVE MODE")
+                yield
+                other.rollback()
+            return
+        with closing(sqlite3.connect(self.disk.root / "fullfield.db", isolation_level=None, timeout=LONG)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """End what is not the node."""
+        self.to_node.close()
+        self.to_pacs.close()
+        self.witness.stop()
+        self.pacs.stop()
 
 
 @contextmanager
-def place(folder: Path, *, database: str | None = None, mutation: str = "none") -> Iterator[Place]:
+def place(folder: Path, *, database: Literal["sqlite", "postgresql"], mutation: str) -> Iterator[Place]:
     """A place at work, until the end."""
-    with Disk.mounted(folder / "disk") as disk:
-        here = Place(folder, disk, database=database, mutation=mutation)
-        try:
-            with here.node.running():
-                yield here
-        finally:
-            here.pacs.stop()
+    with ExitStack() as stack:
+        disk = stack.enter_context(Disk.mounted(folder / "disk"))
+        server = stack.enter_context(DatabaseServer.running()) if database == "postgresql" else None
+        here = Place(folder, disk, database=server, mutation=mutation)
+        stack.callback(here.close)
+        with here.node.running():
+            here.node.tend()
+            yield here

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from tests.harness.checks import Judge, Violation
 from tests.harness.faults import Work, drawn, named
@@ -53,7 +54,7 @@ def run(
     number: int,
     seed: int,
     first: int = 0,
-    database: str = "sqlite",
+    database: Literal["sqlite", "postgresql"] = "sqlite",
     mutation: str = "none",
     fault: str | None = None,
     patience: float = PATIENCE,
@@ -65,13 +66,13 @@ def run(
     """
     report = Report()
     ward = Ward(folder / "sent", seed)
-    with place(folder, mutation=mutation) as here:
+    with place(folder, database=database, mutation=mutation) as here:
         judge = Judge(here)
         for step in range(first, first + number):
             begun = time.monotonic()
             dice = random.Random(f"{seed}/{step}")
-            chosen = named(fault, step) if fault is not None else drawn(step, dice)
-            senders = ward.senders(step, here.node.port, dice)
+            chosen = named(fault, step, dice) if fault is not None else drawn(step, dice, here)
+            senders = ward.senders(step, here.to_node.port, dice)
             came_to_pass, violations = _strike(here, judge, chosen.strike, senders, patience)
             report.faults += came_to_pass
             report.missed += not came_to_pass
@@ -105,7 +106,8 @@ def _strike(
         is_sent = not any(sender.is_alive() for sender in senders)
         return (is_sent and judge.why_unsettled() is None) or time.monotonic() > end
 
-    came_to_pass = strike(here, Work(senders, is_done))
+    came_to_pass = strike(here, Work(senders, is_done, judge.is_at_work))
+    here.node.tend()
     for sender in senders:
         sender.join(max(0.0, end - time.monotonic()))
         judge.acknowledge(sender.acknowledged)
@@ -122,7 +124,7 @@ def _strike(
 
 
 def _in_the_end(judge: Judge, say: Say) -> list[Violation]:
-    violations = judge.look_at_everything_again()
+    violations = [*judge.look_at_everything_again(), *judge.is_swept()]
     for violation in violations:
         say(f"FAULT in the end: {violation.kind}: {violation.sentence}")
     return violations

@@ -15,6 +15,8 @@ from tests.factory import write, xa
 #: Seconds that a modality waits for an answer, and between two attempts.
 _PATIENCE = "20"
 _PAUSE = 0.3
+#: The share of modalities that abort their associations instead of releasing them.
+_ABORTING = 0.2
 
 _STATUS = re.compile(rb"DIMSE Status\s+: 0x([0-9a-fA-F]{4})")
 
@@ -22,12 +24,13 @@ _STATUS = re.compile(rb"DIMSE Status\s+: 0x([0-9a-fA-F]{4})")
 class Sender(threading.Thread):
     """One modality with some files, sent over one association, and what is left over another."""
 
-    def __init__(self, port: int, files: list[Path], calling: str) -> None:
+    def __init__(self, port: int, files: list[Path], calling: str, *, aborts: bool) -> None:
         super().__init__(name=calling, daemon=True)
         self.acknowledged: list[Path] = []
         self._left = list(files)
         self._command = ["storescu", "-d", "-R", "-aet", calling, "-aec", "FULLFIELD"]
         self._command += ["-to", _PATIENCE, "-ta", _PATIENCE, "-td", _PATIENCE, "127.0.0.1", str(port)]
+        self._command += ["--abort"] if aborts else []
         self._process: subprocess.Popen[bytes] | None = None
         self._given_up = False
 
@@ -93,4 +96,7 @@ class Ward:
             )
             for number in range(1, dice.randint(2, 5))
         ]
-        return [Sender(port, files, f"CARM{number}") for number, files in enumerate([*cines, doses], start=1)]
+        return [
+            Sender(port, files, f"CARM{number}", aborts=dice.random() < _ABORTING)
+            for number, files in enumerate([*cines, doses], start=1)
+        ]
