@@ -26,6 +26,7 @@ from dicom_node.network import titles
 from dicom_node.network.pace import Pace
 from tests.integration.test_commitment import XA, Modality, waiting_for_the_peer
 from tests.listening import Node, cine, listening
+from tests.nodes import NodeProcess
 from tests.peers import Told, echoscu, free_port, movescu, storescp, storescu, wait_until
 
 LAB = FurtherTitle(
@@ -180,6 +181,22 @@ def test_doctor_tells_who_could_not_report_on_storage_commitment(calling_ae, ae_
     assert [finding.level for finding in findings] == ([] if said is None else [Level.WARN])
     assert all(said in finding.said for finding in findings)
     assert list(check_reports(pacs.model_copy(update={"commitment": False}), settings)) == []
+
+
+def test_a_node_routes_by_the_title_that_was_called(tmp_path):
+    node = NodeProcess(
+        tmp_path / "node",
+        {"pacs": free_port()},
+        route={"match": {"called_ae": ["LAB"]}},
+        listener={"titles": [{"ae_title": "LAB", "max_associations": 1}]},
+        worker={"processes": 0},
+    )
+    uids = {called: generate_uid() for called in ("LAB", "FULLFIELD")}
+    with node.running():
+        for called, uid in uids.items():
+            assert storescu(node.port, cine(tmp_path, f"{called}.dcm", sop_instance_uid=uid), called=called).accepted
+        told = {row.action: row.sop_instance_uid for row in node.audit()}
+    assert (told["route_matched"], told["no_route"]) == (uids["LAB"], uids["FULLFIELD"])
 
 
 @pytest.mark.parametrize(

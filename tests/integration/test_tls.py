@@ -13,7 +13,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from config.errors import ConfigError, PeerUnavailable
-from config.listener import AllowedPeer
+from config.listener import AllowedPeer, FurtherTitle
 from dicom_node.checks import Level, check_certificates
 from dicom_node.network import tls
 from dicom_node.network.contexts import commitment_contexts
@@ -23,7 +23,7 @@ from tests.captured_log import captured_log
 from tests.certificates import Authority, Issued
 from tests.integration.test_commitment import XA, ask
 from tests.listening import Node, cine, listening
-from tests.peers import echoscu, free_port, storescp, storescu, wait_until
+from tests.peers import echoscu, free_port, orthanc, storescp, storescu, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,27 @@ def test_a_title_that_is_bound_to_a_certificate_is_refused_with_that_of_another(
     assert "Calling AE Title Not Recognized" in told.output
     reason = node.refusal().details["reason"]
     assert reason == "Its AE title is allowed with the certificate of carm1.hospital, not with that of carm2.hospital."
+
+
+def test_each_title_binds_its_callers_to_certificates_of_its_own(tmp_path, hospital, own, carm):
+    lab = FurtherTitle(ae_title="LAB", allow=(AllowedPeer(ae_title="CARM", certificate="carm2.hospital"),))
+    allow = (AllowedPeer(ae_title="CARM", certificate="carm1.hospital"),)
+    other = hospital.issue("carm2.hospital")
+    with listening(tmp_path, tls=hospital.settings(own), tls_port=free_port(), allow=allow, titles=(lab,)) as node:
+        may = {
+            (called, shown.certificate): echoscu(
+                node.listener.tls_port, *hospital.dcmtk(shown), calling="CARM", called=called
+            ).accepted
+            for called in ("FULLFIELD", "LAB")
+            for shown in (carm, other)
+        }
+        assert may == {
+            ("FULLFIELD", carm.certificate): True,
+            ("FULLFIELD", other.certificate): False,
+            ("LAB", carm.certificate): False,
+            ("LAB", other.certificate): True,
+        }
+        assert len(node.rows("association_refused")) == 2
 
 
 def test_without_a_plain_port_only_tls_is_spoken(tmp_path, hospital, own, carm):
@@ -259,6 +280,29 @@ def pacs(tmp_path_factory, hospital) -> Iterator[Address]:
 def test_storescp_takes_objects_over_tls(pacs, hospital, own, tmp_path):
     (sent,) = send(pacs, "FULLFIELD", [cine(tmp_path)], 30, Credentials(hospital.settings(own)))
     assert sent.status == 0x0000
+
+
+def test_orthanc_sends_and_takes_objects_over_tls(hospital, own, tmp_path):
+    its = hospital.issue("orthanc.hospital")
+    allow = (AllowedPeer(ae_title="ORTHANC", certificate="orthanc.hospital"),)
+    with listening(tmp_path, tls=hospital.settings(own), tls_port=free_port(), allow=allow) as node:
+        tls = {
+            "DicomTlsEnabled": True,
+            "DicomTlsCertificate": str(its.certificate),
+            "DicomTlsPrivateKey": str(its.key),
+            "DicomTlsTrustedCertificates": str(hospital.file),
+            "DicomModalities": {
+                "node": {"AET": "FULLFIELD", "Host": "127.0.0.1", "Port": node.listener.tls_port, "UseDicomTls": True}
+            },
+        }
+        with orthanc(tmp_path / "orthanc", **tls) as peer:
+            it = Address("ORTHANC", "127.0.0.1", peer.port, tls=True, certificate="orthanc.hospital")
+            path = cine(tmp_path)
+            (sent,) = send(it, "FULLFIELD", [path], 30, Credentials(hospital.settings(own)))
+            assert sent.status == 0x0000
+            (instance,) = peer.get("/instances")
+            peer.ask("/modalities/node/store", {"Resources": [instance]})
+        assert node.kept == [dcmread(path).SOPInstanceUID]
 
 
 def test_a_destination_with_the_certificate_of_another_is_not_sent_to(pacs, hospital, own):
