@@ -36,6 +36,7 @@ from storage.database import Database, current_time
 from storage.files import ObjectStore
 from storage.root_lock import RootLock
 from storage.schema import ProcedureStep, StoredObject
+from storage.soundness import make_ready
 
 if TYPE_CHECKING:
     from dicom_node.network.dicomweb.server import WebServer
@@ -141,7 +142,7 @@ class Node:
     def start(self) -> None:
         """Begin to receive, to work and to deliver; ConfigError while another node has the data root."""
         self._root_lock.acquire()
-        self._database.migrate()
+        make_ready(self._database, self._store)
         self._listener.start()
         if self._web is not None:
             self._web.start()

@@ -18,6 +18,7 @@ from storage import migrations
 from storage.faultpoint import faultpoint
 
 _SQLITE_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_MEND_DAMAGED = ": move it aside with its object store, and restore both from a backup with `fullfield restore`."
 _POSTGRESQL_DISK_FULL = "53100"
 
 
@@ -65,6 +66,20 @@ class Database:
             if connection.dialect.name == "postgresql":
                 connection.execute(select(func.pg_advisory_xact_lock(migrations.LOCK)))
             migrations.upgrade(connection)
+
+    def is_new(self) -> bool:
+        """Whether no version has made its schema yet."""
+        with self._errors_in_words(), self._reader.connect() as connection:
+            return migrations.is_new(connection)
+
+    def check_pages(self) -> None:
+        """DamagedObject if pages of an SQLite file are broken; a PostgreSQL server looks after its own."""
+        with self._errors_in_words(), self._reader.connect() as connection:
+            if connection.dialect.name != "sqlite":
+                return
+            said = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+        if said != "ok":
+            raise DamagedObject(f"The database {self.place} is damaged, or not a database{_MEND_DAMAGED}")
 
     def check(self) -> str:
         """The revision of the schema; ConfigError unless it is this version's."""
@@ -187,7 +202,7 @@ def _in_words(error: DBAPIError, place: str) -> FullfieldError | None:
         if primary_code == sqlite3.SQLITE_FULL:
             return StorageFull(f"The disk with the database {place} is full.")
         if primary_code in _SQLITE_DAMAGED:
-            return DamagedObject(f"The database {place} is damaged, or not a database.")
+            return DamagedObject(f"The database {place} is damaged, or not a database{_MEND_DAMAGED}")
         if isinstance(error, OperationalError) and primary_code != sqlite3.SQLITE_ERROR:
             return StorageUnavailable(f"The database {place} cannot be used now: {cause}.")
         return None

@@ -40,13 +40,14 @@ class ObjectStore:
 
     def __init__(self, root: Path, full_below_bytes: int = 0) -> None:
         """full_below_bytes: free space below which nothing more is written, so that what is under way can end."""
-        self._root = root.absolute()
+        #: The folder that holds all of it.
+        self.root = root.absolute()
         self._full_below_bytes = full_below_bytes
-        self._objects = self._root / "objects"
+        self._objects = self.root / "objects"
         #: Where damaged files and files without a row are moved, for a person to look at.
-        self.quarantined = self._root / "quarantine"
+        self.quarantined = self.root / "quarantine"
         #: Where files are written before they are kept.
-        self.incoming = self._root / "incoming"
+        self.incoming = self.root / "incoming"
         #: Folders whose way from the root this process has fsynced. That another process made a folder does
         #: not say that it has come to that yet. Folders are never removed.
         self._durable: set[Path] = set()
@@ -188,7 +189,7 @@ class ObjectStore:
         return swept
 
     def _make_durable_folder(self, folder: Path) -> None:
-        outside = self._root not in folder.parents
+        outside = self.root not in folder.parents
         if folder in self._durable or (outside and folder.exists()):
             return
         self._make_durable_folder(folder.parent)

@@ -25,6 +25,11 @@ def upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
+def is_new(connection: Connection) -> bool:
+    """Whether no revision has been run."""
+    return MigrationContext.configure(connection).get_current_revision() is None
+
+
 def check(connection: Connection) -> str:
     """The revision of the schema; ConfigError unless it is the newest that this version knows."""
     revision = _known_revision(connection)
