@@ -210,6 +210,12 @@ class Route(_Table):
         "source; all others stay behind. Make sure that what they say holds for a picture that is partly generated.",
     )
     destinations: tuple[str, ...] = Field(min_length=1, description="Names of the destinations of the results.")
+    fetch_priors: Name | Literal[""] = Field(
+        default="",
+        description="Name of a destination from which the other series of the study are fetched when a job is queued, "
+        "to be looked at here beside the results; empty: none. Of the modalities in `match.modality`, else `XA` and "
+        "`RF`. It must know this node's address and port, to send there.",
+    )
     priority: int = Field(
         default=50,
         ge=0,
@@ -311,3 +317,7 @@ def _disagreements(table: RouteTable) -> Iterator[tuple[KeyPath, str]]:
                 yield path, f"names {name!r}, which is not among the destinations{hint}"
             elif name in route.destinations[:position]:
                 yield path, f"names {name!r} a second time"
+        if route.fetch_priors and route.fetch_priors not in known:
+            hint = did_you_mean(route.fetch_priors, known) or f"; known: {', '.join(known) or 'none'}"
+            said = f"names {route.fetch_priors!r}, which is not among the destinations{hint}"
+            yield ("routes", index, "fetch_priors"), said

@@ -31,6 +31,8 @@ class Action(StrEnum):
     OBJECT_RECEIVED = "object_received"
     OBJECT_REPEATED = "object_repeated"
     OBJECT_KEPT_ASIDE = "object_kept_aside"
+    #: It came because this node had asked an archive for it.
+    OBJECT_FETCHED = "object_fetched"
     OBJECT_REFUSED = "object_refused"
     ROUTE_MATCHED = "route_matched"
     NO_ROUTE = "no_route"
@@ -104,6 +106,12 @@ class Action(StrEnum):
     DAMAGE_MENDED = "damage_mended"
     #: Files that no row knows were moved aside.
     ORPHANS_MOVED = "orphans_moved"
+    #: An archive is asked for the other series of a study; then it has sent them.
+    FETCH_ASKED = "fetch_asked"
+    FETCHED = "fetched"
+    FETCH_POSTPONED = "fetch_postponed"
+    FETCH_REFUSED = "fetch_refused"
+    FETCH_ABANDONED = "fetch_abandoned"
     NODE_STARTED = "node_started"
     NODE_STOPPED = "node_stopped"
     WORKER_DIED = "worker_died"
@@ -194,6 +202,7 @@ _WORDS: dict[str, str] = {
     Action.OBJECT_RECEIVED: "received",
     Action.OBJECT_REPEATED: "received once more",
     Action.OBJECT_KEPT_ASIDE: "kept aside, for its UID is another object's,",
+    Action.OBJECT_FETCHED: "fetched",
     Action.OBJECT_REFUSED: "refused an object",
     Action.ROUTE_MATCHED: "matched a route",
     Action.NO_ROUTE: "found no route",
@@ -246,6 +255,11 @@ _WORDS: dict[str, str] = {
     Action.DAMAGE_FOUND: "found damaged",
     Action.DAMAGE_MENDED: "found whole again",
     Action.ORPHANS_MOVED: "moved files aside that no object has",
+    Action.FETCH_ASKED: "asked for the other series of the study",
+    Action.FETCHED: "fetched the other series of the study",
+    Action.FETCH_POSTPONED: "postponed a fetch",
+    Action.FETCH_REFUSED: "had a fetch refused",
+    Action.FETCH_ABANDONED: "abandoned a fetch",
     Action.NODE_STARTED: "started",
     Action.NODE_STOPPED: "stopped",
     Action.WORKER_DIED: "found a worker dead",
@@ -270,6 +284,7 @@ _TOWARDS: dict[str, str] = {
     Action.COMMITMENT_INCOMPLETE: "by",
     Action.COMMITMENT_UNANSWERED: "of",
     Action.COMMITMENT_NOT_GIVEN: "by",
+    Action.FETCH_REFUSED: "by",
 }
 
 

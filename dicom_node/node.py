@@ -26,6 +26,7 @@ from dicom_node.network.tls import credentials_of
 from dicom_node.workflow.cataloguing import catalogue_earlier
 from dicom_node.workflow.commitment_seeker import CommitmentSeeker
 from dicom_node.workflow.delivery import Courier
+from dicom_node.workflow.fetching import Fetcher
 from dicom_node.workflow.routing import RouteBook
 from dicom_node.workflow.scrubbing import Scrubber
 from dicom_node.workflow.series import association_ended, complete_due, object_kept, procedure_step_ended
@@ -75,6 +76,14 @@ class Node:
             settings.delivery,
             table=lambda: self.routes.table,
             calling_ae=settings.listener.ae_title,
+            name=self._name,
+            credentials=self._credentials,
+        )
+        self._fetcher = Fetcher(
+            self._database,
+            settings.delivery,
+            table=lambda: self.routes.table,
+            ae_title=settings.listener.ae_title,
             name=self._name,
             credentials=self._credentials,
         )
@@ -154,6 +163,7 @@ class Node:
         self._courier.start()
         self._commitments.start()
         self._seeker.start()
+        self._fetcher.start()
         self._supervisor.start()
 
     def stop(self) -> None:
@@ -170,6 +180,7 @@ class Node:
         self._seeker.stop()
         self._upkeep.stop()
         self._scrubber.stop()
+        self._fetcher.stop()
         # One that never began has no end either; `ident` is None for a thread that was not started.
         if self._clock.ident is not None:
             self._clock.join()

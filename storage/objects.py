@@ -10,7 +10,7 @@ from sqlalchemy import delete, literal_column, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from storage.catalogue import catalogue
+from storage.catalogue import catalogue, forget
 from storage.database import current_time
 from storage.schema import FileToRemove, ObjectKind, StoredObject
 
@@ -61,12 +61,18 @@ class Kept:
 def keep_object(tx: Session, received: ReceivedObject) -> Kept:
     """Enter an object, and in the catalogue what its header says, unless it is here already.
 
+    What was fetched from an archive is no reason to keep the object itself aside when it is sent here.
     Two processes may enter the same object at once: the second waits for the first to commit, then finds
     its row.
     """
     while True:
         known = _same_object(tx, received)
         first = find_object(tx, received.sop_instance_uid)
+        if first is not None and first.kind == ObjectKind.FETCHED and received.kind != ObjectKind.FETCHED:
+            if known is not None:
+                return Kept(_taken_over(tx, first, known, received), "new")
+            _set_aside(tx, first)
+            first = None
         is_result = first is not None and first.kind == ObjectKind.RESULT
         if known is not None:
             known.damage = None  # Its file was just replaced by a whole one.
@@ -124,6 +130,27 @@ def objects_of_job(
         .order_by(StoredObject.received_at, StoredObject.id)
     )
     return list(tx.scalars(query))
+
+
+def _taken_over(tx: Session, fetched: StoredObject, known: StoredObject, received: ReceivedObject) -> StoredObject:
+    """What was fetched has now been sent by itself, the same bytes: from now on it is an original like any other."""
+    if known is not fetched:
+        _set_aside(tx, fetched)
+    known.kind = received.kind
+    known.calling_ae, known.called_ae = received.calling_ae, received.called_ae
+    known.peer_address, known.received_at = received.peer_address, received.received_at or current_time(tx)
+    known.damage = None  # Its file was just replaced by a whole one.
+    tx.flush()
+    if known is not fetched and received.header is not None:
+        catalogue(tx, known, received.header)
+    return known
+
+
+def _set_aside(tx: Session, fetched: StoredObject) -> None:
+    """Make room for the object itself, where an archive's copy with other bytes came before it."""
+    forget(tx, [fetched.id])
+    fetched.kind = ObjectKind.ASIDE
+    tx.flush()
 
 
 def _same_object(tx: Session, received: ReceivedObject) -> StoredObject | None:

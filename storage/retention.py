@@ -31,7 +31,7 @@ from storage.schema import (
 from storage.transitions import JobState
 
 #: What was received, under its own UID or another object's.
-ORIGINALS = frozenset({ObjectKind.ORIGINAL, ObjectKind.ASIDE})
+ORIGINALS = frozenset({ObjectKind.ORIGINAL, ObjectKind.ASIDE, ObjectKind.FETCHED})
 RESULTS = frozenset({ObjectKind.RESULT})
 
 

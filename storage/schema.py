@@ -34,6 +34,8 @@ class ObjectKind(StrEnum):
     RESULT = "result"
     #: A peer sent it under the SOP Instance UID of another object, with other content.
     ASIDE = "aside"
+    #: An archive sent it because this node had asked for it.
+    FETCHED = "fetched"
 
 
 class Damage(StrEnum):
@@ -107,6 +109,21 @@ class SoughtState(StrEnum):
     UNANSWERED = "unanswered"
 
 
+class FetchState(StrEnum):
+    """What became of fetching the other series of a study."""
+
+    #: It is to be done when `not_before` has come.
+    WAITING = "waiting"
+    #: The archive has been asked to send, and is at it.
+    ASKED = "asked"
+    #: The archive has sent what it had and could.
+    FETCHED = "fetched"
+    #: The archive has answered that it does not.
+    REFUSED = "refused"
+    #: Given up: tried for too long.
+    ABANDONED = "abandoned"
+
+
 class UtcTime(TypeDecorator[datetime]):
     """An aware time, in UTC on the way in and out, on databases with and without time zones."""
 
@@ -158,6 +175,7 @@ class Table(DeclarativeBase):
         DeliveryState: _state(DeliveryState),
         CommitmentState: _state(CommitmentState),
         SoughtState: _state(SoughtState),
+        FetchState: _state(FetchState),
         ProcedureStepStatus: _state(ProcedureStepStatus),
         JobState: _state(JobState),
     }
@@ -376,6 +394,41 @@ class SoughtCommitment(Table):
 
     __table_args__ = (
         Index("ix_sought_commitments_claim", "state", "not_before"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class Fetch(Table):
+    """That the other series of a job's study are fetched from an archive (PS3.4 C.4.2)."""
+
+    __tablename__ = "fetches"
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
+    #: No foreign key: the row outlives what it tells of.
+    job_id: Mapped[int] = mapped_column(BigInteger)
+    study_instance_uid: Mapped[str] = mapped_column(index=True)
+    #: Name of the archive among the destinations of the route table.
+    archive: Mapped[str]
+    #: Modalities (0008,0060) of the series that are wanted.
+    modalities: Mapped[list[str]] = mapped_column(JSON)
+    #: AE titles of the archive and of the node, when it was asked last; empty before.
+    archive_ae: Mapped[str]
+    calling_ae: Mapped[str]
+    #: Series Instance UIDs of what was asked for so far.
+    series: Mapped[list[str]] = mapped_column(JSON)
+    state: Mapped[FetchState]
+    attempts: Mapped[int]
+    not_before: Mapped[datetime]
+    #: The DIMSE status that the archive answered last (PS3.4 C.4).
+    last_status: Mapped[int | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    since: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    lease_owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_fetches_claim", "state", "not_before"),
         {"sqlite_autoincrement": True},
     )
 

@@ -212,6 +212,22 @@ def storescp(folder: Path, *options: str, ae_title: str = "STORESCP", port: int 
 
 
 @contextmanager
+def dcmqrscp(folder: Path, *, ae_title: str = "DCMQRSCP", port: int = 0, **hosts: int) -> Iterator[Peer]:
+    """dcmtk's archive, which moves objects to these hosts: their AE titles, and their ports here."""
+    (folder / "objects").mkdir(parents=True, exist_ok=True)
+    port = port or free_port()
+    known = "".join(f"{title} = ({title}, 127.0.0.1, {at})\n" for title, at in hosts.items())
+    (folder / "dcmqrscp.cfg").write_text(
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
+        f"HostTable BEGIN\n{known}HostTable END\nVendorTable BEGIN\nVendorTable END\n"
+        f"AETable BEGIN\n{ae_title} {folder / 'objects'} RW (100, 1024mb) ANY\nAETable END\n"
+    )
+    with _process(["dcmqrscp", "-c", str(folder / "dcmqrscp.cfg")], folder / "log") as process:
+        wait_until(lambda: _listens(port, process), what="dcmqrscp")
+        yield Peer(ae_title, port, folder / "objects", process.pid)
+
+
+@contextmanager
 def orthanc(folder: Path, *, ae_title: str = "ORTHANC", port: int = 0, **configuration: Any) -> Iterator[Orthanc]:
     """Debian's Orthanc as a PACS, which anyone may send to."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -79,6 +79,8 @@ class StoreRequest:
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
+    #: Whose C-MOVE it answers, by the Move Originator's AE title; None without one.
+    mover: str | None = None
     #: The study that it is to be of, where the request says so.
     study_instance_uid: str | None = None
 
@@ -299,6 +301,7 @@ class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
             sop_class_uid=str(message.AffectedSOPClassUID),
             sop_instance_uid=str(message.AffectedSOPInstanceUID),
             transfer_syntax_uid=str(transfer_syntax_uid),
+            mover=printable(message.MoveOriginatorApplicationEntityTitle or "") or None,
         )
 
     def discard_unserved(self) -> int:

@@ -26,9 +26,10 @@ from dicom_node.network.statuses import Status, Unacceptable
 from storage.audit_trail import AuditEntry, append
 from storage.database import Database
 from storage.faultpoint import faultpoint
+from storage.fetches import fetch_behind
 from storage.files import ObjectStore
 from storage.objects import Kept, ReceivedObject, keep_object
-from storage.schema import StoredObject
+from storage.schema import Fetch, ObjectKind, StoredObject
 
 log = structlog.get_logger()
 
@@ -171,10 +172,17 @@ class Intake:
         """Promise 1: durable file, then one committed transaction; only then may it be acknowledged."""
         self._store.keep(arrival.path, arrival.digest)
         with self._transaction() as tx:
-            kept = keep_object(tx, _received(arrival, header))
+            fetch = fetch_behind(
+                tx,
+                study_instance_uid=arrival.study_instance_uid,
+                series_instance_uid=arrival.series_instance_uid,
+                mover=arrival.mover,
+                calling_ae=arrival.calling_ae,
+            )
+            kept = keep_object(tx, _received(arrival, header, ObjectKind.FETCHED if fetch else ObjectKind.ORIGINAL))
             # Retention may have removed an equal file since; now that the row is entered it does so no more.
             self._store.open(arrival.digest).close()
-            append(tx, _told_of_reception(arrival, kept))
+            append(tx, _told_of_reception(arrival, kept, fetch))
             if kept.outcome == "new":
                 self._on_kept(tx, kept.object, header)
             elif kept.is_result:
@@ -231,7 +239,7 @@ class Intake:
             self._late = [*entries, *self._late][-_MOST_LATE_ENTRIES:]
 
 
-def _received(arrival: Arrival, header: Dataset) -> ReceivedObject:
+def _received(arrival: Arrival, header: Dataset, kind: ObjectKind) -> ReceivedObject:
     return ReceivedObject(
         sop_instance_uid=arrival.sop_instance_uid,
         sop_class_uid=arrival.sop_class_uid,
@@ -242,6 +250,7 @@ def _received(arrival: Arrival, header: Dataset) -> ReceivedObject:
         frames=arrival.frames,
         digest=arrival.digest,
         size=arrival.size,
+        kind=kind,
         calling_ae=arrival.calling_ae,
         called_ae=arrival.called_ae,
         peer_address=arrival.peer_address,
@@ -249,23 +258,33 @@ def _received(arrival: Arrival, header: Dataset) -> ReceivedObject:
     )
 
 
-def _told_of_reception(arrival: Arrival, kept: Kept) -> AuditEntry:
+def _told_of_reception(arrival: Arrival, kept: Kept, fetch: Fetch | None) -> AuditEntry:
     action = {
-        "new": Action.OBJECT_RECEIVED,
+        "new": Action.OBJECT_RECEIVED if fetch is None else Action.OBJECT_FETCHED,
         "repeated": Action.OBJECT_REPEATED,
         "aside": Action.OBJECT_KEPT_ASIDE,
     }[kept.outcome]
     return _told(
         arrival,
         action,
+        fetch.job_id if fetch is not None else None,
         digest=arrival.digest,
         bytes=arrival.size,
         sop_class_uid=arrival.sop_class_uid,
         transfer_syntax_uid=arrival.transfer_syntax_uid,
+        **(_as_asked(arrival, fetch) if fetch is not None else {}),
     )
 
 
-def _told(arrival: Arrival, action: Action, **details: Any) -> AuditEntry:
+def _as_asked(arrival: Arrival, fetch: Fetch) -> dict[str, str]:
+    """Of which archive it was asked for, and whether it was that which came."""
+    told = {"archive": fetch.archive}
+    if arrival.series_instance_uid in fetch.series and arrival.study_instance_uid == fetch.study_instance_uid:
+        return told
+    return told | {"reason": "it is of another series than was asked for"}
+
+
+def _told(arrival: Arrival, action: Action, job_id: int | None = None, **details: Any) -> AuditEntry:
     return step(
         action,
         actor=arrival.actor,
@@ -274,5 +293,6 @@ def _told(arrival: Arrival, action: Action, **details: Any) -> AuditEntry:
         study_instance_uid=arrival.study_instance_uid,
         series_instance_uid=arrival.series_instance_uid,
         sop_instance_uid=arrival.sop_instance_uid,
+        job_id=job_id,
         details={**details, "called_ae": arrival.called_ae, "association": arrival.association_id},
     )

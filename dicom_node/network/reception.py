@@ -45,6 +45,8 @@ class Arrival:
     association_id: str
     #: What of this node received it.
     actor: str
+    #: Whose C-MOVE it answers; None if it answers none.
+    mover: str | None = None
 
 
 def header_facts(path: Path) -> Dataset:
@@ -96,6 +98,7 @@ def examine(path: Path, digest: str, size: int, request: StoreRequest) -> tuple[
         peer_address=request.peer.address,
         association_id=request.peer.association_id,
         actor=request.peer.actor,
+        mover=request.mover,
     )
     return arrival, header
 

@@ -17,6 +17,7 @@ from dicom_node.audit import Action, record
 from dicom_node.workflow.generated import why_generated, why_made_here
 from dicom_node.workflow.routing import choose
 from storage.database import current_time
+from storage.fetches import add_fetch
 from storage.procedure_steps import await_objects, awaited_object_arrived
 from storage.queue import enqueue
 from storage.schema import AuditRow, Job, ObjectKind, ProcedureStep, Series, SeriesState, StoredObject
@@ -24,6 +25,9 @@ from storage.series import close_series, due_series, expect_series, touch_series
 
 #: An association of whose end nobody told, for its node died, counts as ended after so long a silence.
 LONGEST_SILENCE = timedelta(minutes=10)
+
+#: What is fetched beside a job whose route takes any modality.
+_MODALITIES = ("XA", "RF")
 
 _ACTOR = "router"
 
@@ -198,6 +202,8 @@ def _queue(tx: Session, objects: Sequence[StoredObject], route: QueuedRoute, max
         max_attempts=max_attempts,
         settings=route.model_dump(mode="json"),
     )
+    if route.fetch_priors:
+        add_fetch(tx, job, archive=route.fetch_priors, modalities=route.match.modality or _MODALITIES)
     record(
         tx,
         Action.JOB_QUEUED,

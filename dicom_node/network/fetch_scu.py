@@ -1,0 +1,153 @@
+"""The query and retrieve SCU: asks an archive which series a study has, and to send them here (PS3.4 C.4.1, C.4.2)."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+from pynetdicom import build_context
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import (
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelMove,
+)
+
+from config.errors import PeerRefused, PeerUnavailable
+from dicom_node.network.contexts import UNCOMPRESSED
+from dicom_node.network.sender import Destination, status_of
+from dicom_node.network.statuses import Status
+
+_PENDING = {Status.PENDING, Status.PENDING_WITHOUT_SOME_KEYS}
+#: An archive that names more series of one study passes over what it was asked.
+_MOST_ANSWERS = 10_000
+#: An archive may fetch from tape before it answers for the first time.
+_PATIENCE_SECONDS = 600.0
+_UID = re.compile(r"(?=.{1,64}$)[0-9]+(?:\.[0-9]+)*")
+
+
+class FetchPostponed(PeerUnavailable):
+    """The archive cannot answer now (0xA7xx)."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class FetchRefused(PeerRefused):
+    """The archive does not do what it is asked, and says so with a status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class FoundSeries:
+    """A series that an archive has."""
+
+    series_instance_uid: str
+    modality: str
+    #: How many objects it says to have of it; None if it does not say.
+    objects: int | None
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What an archive says to have sent of a series."""
+
+    sent: int
+    failed: int
+
+
+def fetch_contexts() -> list[PresentationContext]:
+    """Queries and retrievals by study."""
+    models = (StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove)
+    return [build_context(model, list(UNCOMPRESSED)) for model in models]
+
+
+def find_series(association: Association, archive: Destination, study_instance_uid: str) -> list[FoundSeries]:
+    """The series that an archive has of a study, each once; what it answers beside that is passed over.
+
+    Raises PeerUnavailable or PeerRefused.
+    """
+    asked = Dataset()
+    asked.QueryRetrieveLevel = "SERIES"
+    asked.StudyInstanceUID = study_instance_uid
+    asked.SeriesInstanceUID = asked.Modality = ""
+    asked.NumberOfSeriesRelatedInstances = None
+    found: dict[str, FoundSeries] = {}
+    answers = association.send_c_find(asked, StudyRootQueryRetrieveInformationModelFind)
+    for number, (answer, identifier) in enumerate(answers, start=1):
+        status = status_of(answer, archive)
+        if status not in _PENDING:
+            _check(status, archive, "the query")
+            return list(found.values())
+        if number > _MOST_ANSWERS:
+            break
+        for series in _read(identifier, study_instance_uid):
+            found.setdefault(series.series_instance_uid, series)
+    raise PeerRefused(f"{archive.ae_title} answered a query for one study with more than {_MOST_ANSWERS} series.")
+
+
+def move_series(
+    association: Association,
+    archive: Destination,
+    study_instance_uid: str,
+    series_instance_uid: str,
+    *,
+    to: str,
+    message_id: int,
+    going_on: Callable[[], bool],
+) -> Moved:
+    """Have an archive send a series to an AE title, and wait until it has.
+
+    going_on: asked whenever the archive says how far it is; what is broken off raises PeerUnavailable.
+    Raises PeerUnavailable or PeerRefused.
+    """
+    asked = Dataset()
+    asked.QueryRetrieveLevel = "SERIES"
+    asked.StudyInstanceUID = study_instance_uid
+    asked.SeriesInstanceUID = series_instance_uid
+    association.dimse_timeout = _PATIENCE_SECONDS
+    answers = association.send_c_move(asked, to, StudyRootQueryRetrieveInformationModelMove, msg_id=message_id)
+    for answer, _ in answers:
+        status = status_of(answer, archive)
+        if status in _PENDING:
+            if not going_on():
+                break
+            continue
+        if status != Status.SOME_SUBOPERATIONS_FAILED:
+            _check(status, archive, f"the request to send objects to {to}", "; it may not know where this node is")
+        counted = (answer.get(f"NumberOf{fate}Suboperations") or 0 for fate in ("Completed", "Warning", "Failed"))
+        completed, warned, failed = counted
+        return Moved(sent=completed + warned, failed=failed)
+    raise PeerUnavailable(f"The request to {archive.ae_title} was broken off.")
+
+
+def _check(status: int, archive: Destination, what: str, guess: str = "") -> None:
+    if status == Status.SUCCESS:
+        return
+    if status == Status.MOVE_DESTINATION_UNKNOWN:
+        said = f"{archive.ae_title} does not know where this node is (0xA801): its administrator has to enter "
+        raise FetchRefused(f"{said}the node's AE title, host and port there.", status)
+    said = f"{archive.ae_title} answered {what} with status 0x{status:04X}{guess}."
+    if status & 0xFF00 == 0xA700:
+        raise FetchPostponed(said, status)
+    raise FetchRefused(said, status)
+
+
+def _read(identifier: Dataset | None, study_instance_uid: str) -> Iterator[FoundSeries]:
+    """The series that an answer names, unless it is of another study or cannot be read."""
+    if identifier is None:
+        return
+    try:
+        study = str(identifier.get("StudyInstanceUID") or study_instance_uid)
+        series, modality = str(identifier.SeriesInstanceUID), str(identifier.get("Modality") or "").strip()
+        objects = identifier.get("NumberOfSeriesRelatedInstances")
+        count = int(objects) if objects is not None else None
+    except Exception:
+        # Foreign bytes can do anything to the parser.
+        return
+    if study == study_instance_uid and _UID.fullmatch(series):
+        yield FoundSeries(series, modality, count)

@@ -1,0 +1,230 @@
+"""Fetching the other series of a study from an archive, where the route of a job asks for it.
+
+What is fetched lies beside the results for whoever looks at the study here; no job waits for it, and none takes it in.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, Literal
+
+import structlog
+from sqlalchemy.orm import Session
+
+from config.errors import FullfieldError, PeerRefused, PeerUnavailable
+from config.routes import Destination, RouteTable
+from config.settings import DeliverySettings
+from dicom_node.audit import Action, record
+from dicom_node.backoff import wait_seconds
+from dicom_node.logs import hashed
+from dicom_node.network.fetch_scu import FoundSeries, Moved, fetch_contexts, find_series, move_series
+from dicom_node.network.sender import associated
+from dicom_node.network.tls import Credentials
+from dicom_node.rounds import Rounds
+from storage.database import Database, current_time
+from storage.fetches import (
+    HeldStudy,
+    claim_fetch,
+    due_fetches,
+    free_fetches,
+    held_of_study,
+    note_asked,
+    renew_fetch,
+    settle_fetch,
+)
+from storage.schema import Fetch, FetchState
+
+log = structlog.get_logger()
+
+_ACTOR = "fetcher"
+#: What one fetch asks for at most: a study of more is an archive's to show.
+_MOST_SERIES = 32
+_MOST_OBJECTS = 2000
+#: For so long other nodes keep away from what this one is about; it is renewed for each series.
+_LEASE_SECONDS = 1200.0
+
+
+class Fetcher:
+    """Fetches from `start` to `stop`.
+
+    table: gives the routes in force, which name the archives among their destinations.
+    ae_title: of this node, to which archives send.
+    name: no two nodes alive share one. What a dead namesake had under way is free again at once.
+    credentials: for archives that are called over TLS.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: DeliverySettings,
+        *,
+        table: Callable[[], RouteTable],
+        ae_title: str,
+        name: str,
+        credentials: Credentials | None = None,
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._table = table
+        self._ae_title = ae_title
+        self._name = name
+        self._credentials = credentials
+        self._rounds = Rounds(
+            "fetching from archives",
+            every_seconds=settings.poll_seconds,
+            begin=self._free_namesakes,
+            due=self._due,
+            serve=self._serve,
+        )
+
+    def start(self) -> None:
+        """Begin to fetch."""
+        self._rounds.start()
+
+    def stop(self, grace_seconds: float = 10) -> None:
+        """Ask for no more, and break off what an archive is at; the next start takes it up again."""
+        self._rounds.stop(grace_seconds)
+
+    def _free_namesakes(self) -> None:
+        with self._database.transaction() as tx:
+            free_fetches(tx, self._name)
+
+    def _due(self) -> list[str]:
+        with self._database.reading() as tx:
+            return due_fetches(tx)
+
+    def _serve(self, name: str) -> bool:
+        """Make the next fetch that is due from an archive."""
+        archive = self._table().destination(name)
+        with self._database.transaction() as tx:
+            fetch = claim_fetch(tx, name, owner=self._name, lease_seconds=_LEASE_SECONDS)
+        if fetch is None:
+            return False
+        if archive is None:
+            self._end(fetch, None, FetchState.REFUSED, f"destination {name!r} is no longer in the routes file")
+            return True
+        try:
+            self._fetch(fetch, archive)
+        except PeerRefused as error:
+            self._end(fetch, archive, FetchState.REFUSED, str(error), getattr(error, "status", None))
+        except PeerUnavailable as error:
+            if self._rounds.stopping.is_set():
+                return False
+            self._postpone(fetch, archive, str(error), getattr(error, "status", None))
+        except FullfieldError:
+            raise  # The storage is away: the fetch is free again when its lease has run out.
+        except Exception as error:
+            log.exception("a fetch failed", archive=name)
+            self._postpone(fetch, archive, f"an internal error ({type(error).__name__}); the node's log says where")
+        return True
+
+    def _fetch(self, fetch: Fetch, archive: Destination) -> None:
+        calling_ae = archive.calling_ae or self._ae_title
+        study = fetch.study_instance_uid
+        timeout = self._settings.timeout_seconds
+        with associated(archive, calling_ae, fetch_contexts(), timeout, credentials=self._credentials) as association:
+            found = find_series(association, archive, study)
+            with self._database.transaction() as tx:
+                wanted = _wanted(found, held_of_study(tx, study), fetch.modalities)
+                chosen = _bounded(wanted)
+                # Before it is asked for: what arrives is known by this row.
+                uids = [series.series_instance_uid for series in chosen]
+                note_asked(tx, fetch.id, archive_ae=archive.ae_title, calling_ae=calling_ae, series=uids)
+                told: dict[str, Any] = {"found": len(found), "series": len(chosen)}
+                if len(chosen) < len(wanted):
+                    told["left_out"] = len(wanted) - len(chosen)
+                _tell(tx, fetch, archive, Action.FETCH_ASKED, **told)
+            moved = []
+            for number, series in enumerate(chosen, start=1):
+                with self._database.transaction() as tx:
+                    renew_fetch(tx, fetch.id, lease_seconds=_LEASE_SECONDS)
+                moved.append(
+                    move_series(
+                        association,
+                        archive,
+                        study,
+                        series.series_instance_uid,
+                        to=self._ae_title,
+                        message_id=number,
+                        going_on=lambda: not self._rounds.stopping.is_set(),
+                    )
+                )
+        self._done(fetch, archive, moved)
+
+    def _done(self, fetch: Fetch, archive: Destination, moved: Sequence[Moved]) -> None:
+        sent, failed = sum(one.sent for one in moved), sum(one.failed for one in moved)
+        reason = f"{archive.name} could not send {failed} of {sent + failed} objects" if failed else None
+        with self._database.transaction() as tx:
+            settle_fetch(tx, fetch.id, FetchState.FETCHED, reason=reason, status=0x0000)
+            told: dict[str, Any] = {"series": len(moved), "objects": sent}
+            if failed:
+                told |= {"failed": failed, "reason": reason}
+            _tell(tx, fetch, archive, Action.FETCHED, "failed" if failed else "success", **told)
+        log.info("fetched", study=hashed(fetch.study_instance_uid), archive=archive.name, objects=sent, failed=failed)
+
+    def _postpone(self, fetch: Fetch, archive: Destination, reason: str, status: int | None = None) -> None:
+        give_up_after = timedelta(hours=self._settings.give_up_after_hours)
+        with self._database.transaction() as tx:
+            overdue = current_time(tx) - fetch.since >= give_up_after
+            if not overdue:
+                wait = wait_seconds(self._settings, fetch.attempts)
+                settle_fetch(tx, fetch.id, FetchState.WAITING, reason=reason, status=status, wait_seconds=wait)
+                told = {"reason": reason, "attempt": fetch.attempts, "wait_seconds": round(wait, 1)}
+                _tell(tx, fetch, archive, Action.FETCH_POSTPONED, "failed", **told)
+        if overdue:
+            self._end(fetch, archive, FetchState.ABANDONED, reason, status)
+        else:
+            log.warning("a fetch is postponed", archive=archive.name, reason=reason)
+
+    def _end(
+        self, fetch: Fetch, archive: Destination | None, state: FetchState, reason: str, status: int | None = None
+    ) -> None:
+        action = Action.FETCH_REFUSED if state == FetchState.REFUSED else Action.FETCH_ABANDONED
+        outcome: Literal["refused", "failed"] = "refused" if state == FetchState.REFUSED else "failed"
+        with self._database.transaction() as tx:
+            settle_fetch(tx, fetch.id, state, reason=reason, status=status)
+            _tell(tx, fetch, archive, action, outcome, reason=reason)
+        log.warning("a fetch came to nothing", archive=fetch.archive, reason=reason)
+
+
+def _wanted(found: Sequence[FoundSeries], held: HeldStudy, modalities: Sequence[str]) -> list[FoundSeries]:
+    """The series to ask for: of these modalities, not sent or made here, and not fetched whole before."""
+    return [
+        series
+        for series in found
+        if series.modality in modalities
+        and series.series_instance_uid not in held.own
+        and not (series.objects is not None and held.fetched[series.series_instance_uid] >= series.objects)
+    ]
+
+
+def _bounded(wanted: Sequence[FoundSeries]) -> list[FoundSeries]:
+    """The first of them, as many as one fetch asks for."""
+    chosen: list[FoundSeries] = []
+    objects = 0
+    for series in wanted[:_MOST_SERIES]:
+        objects += series.objects or 1
+        if objects > _MOST_OBJECTS:
+            break
+        chosen.append(series)
+    return chosen
+
+
+def _tell(
+    tx: Session,
+    fetch: Fetch,
+    archive: Destination | None,
+    action: Action,
+    outcome: Literal["success", "refused", "failed"] = "success",
+    **details: Any,
+) -> None:
+    record(
+        tx,
+        action,
+        actor=_ACTOR,
+        outcome=outcome,
+        peer_ae=archive.ae_title if archive is not None else None,
+        peer_address=f"{archive.host}:{archive.port}" if archive is not None else None,
+        study_instance_uid=fetch.study_instance_uid,
+        job_id=fetch.job_id,
+        details={"archive": fetch.archive, **details},
+    )

@@ -1,0 +1,394 @@
+"""Other series of a study, fetched where a route asks for it: they arrive once, and no job takes them in."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+from pynetdicom import AE, build_context, evt
+from pynetdicom.sop_class import (
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelMove,
+    XRayAngiographicImageStorage,
+)
+
+from config.mark import Mark
+from config.routes import Destination, Match, Route, RouteTable
+from dicom_node.workflow.fetching import Fetcher
+from dicom_node.workflow.reconstruction import objects_of
+from dicom_node.workflow.series import object_kept
+from storage.fetches import claim_fetch, fetches_of
+from storage.objects import keep_object, objects_of_job
+from storage.queue import list_jobs
+from storage.schema import Fetch, FetchState, ObjectKind
+from tests.factory import reconstruction, write, xa
+from tests.listening import QUICK, Node, listening
+from tests.peers import Orthanc, dcmqrscp, free_port, orthanc, storescu, wait_until
+from tests.stored_jobs import received
+
+TITLE = "ORTHANC"
+OVER = (FetchState.FETCHED, FetchState.REFUSED, FetchState.ABANDONED)
+
+
+class Ward:
+    """A node whose one route fetches from a PACS at a port, and the study that is sent to both."""
+
+    def __init__(self, node: Node, folder: Path, port: int, title: str = TITLE, **patience: float) -> None:
+        self.node = node
+        self.folder = folder
+        self.study = generate_uid()
+        self.table = table(port, title)
+        known = {"table": lambda: self.table, "ae_title": "FULLFIELD", "name": "node"}
+        self.fetcher = Fetcher(node.database, QUICK.model_copy(update=patience), **known)
+
+    def cine(self, modality: str = "XA", **attributes) -> Path:
+        """A file of the study, in a series of its own unless said otherwise."""
+        made = xa(frames=2, rows=16, columns=16, study_instance_uid=self.study, **attributes)
+        made.Modality = modality
+        return write(made, self.folder / f"{made.SOPInstanceUID}.dcm")
+
+    def sends(self, *paths: Path) -> None:
+        """What a modality does."""
+        assert storescu(self.node.port, *paths, calling="CARM").accepted
+
+    def fetches(self) -> list[Fetch]:
+        with self.node.database.reading() as tx:
+            return [fetch for job in reversed(list_jobs(tx)) for fetch in fetches_of(tx, job.id)]
+
+    def fetched(self) -> Fetch:
+        """Wait until the last fetch has its end."""
+        wait_until(lambda: (all_ := self.fetches()) and all_[-1].state in OVER, what="the end of the fetch")
+        return self.fetches()[-1]
+
+    def kept(self, kind: ObjectKind) -> list[str]:
+        return [row.sop_instance_uid for row in self.node.objects() if row.kind == kind]
+
+    def jobs(self) -> list[list[str]]:
+        """The objects of every job, oldest job first."""
+        with self.node.database.reading() as tx:
+            return [[row.sop_instance_uid for row in objects_of_job(tx, job.id)] for job in reversed(list_jobs(tx))]
+
+
+def table(port: int, title: str, **match: Sequence[str]) -> RouteTable:
+    route = Route(name="all", destinations=("pacs",), fetch_priors="pacs", match=Match(**match))
+    pacs = Destination(name="pacs", ae_title=title, host="127.0.0.1", port=port)
+    return RouteTable(routes=(route,), destinations=(pacs,))
+
+
+@contextmanager
+def ward(folder: Path, port: int, node_port: int = 0, **how) -> Iterator[Ward]:
+    with listening(folder / "node", port=node_port or free_port()) as node:
+        here = Ward(node, folder, port, **how)
+
+        def kept(tx, stored, header: Dataset) -> None:
+            object_kept(tx, stored, header, table=here.table, max_attempts=3)
+
+        node.intake._on_kept = kept
+        here.fetcher.start()
+        try:
+            yield here
+        finally:
+            here.fetcher.stop(2)
+
+
+@contextmanager
+def ward_and_pacs(folder: Path, **how) -> Iterator[tuple[Ward, Orthanc]]:
+    port, node_port = free_port(), free_port()
+    modalities = {"node": ["FULLFIELD", "127.0.0.1", node_port]}
+    with (
+        orthanc(folder / "orthanc", ae_title=TITLE, port=port, DicomModalities=modalities) as pacs,
+        ward(folder, port, node_port, **how) as here,
+    ):
+        yield here, pacs
+
+
+def uid(path: Path) -> str:
+    return str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+
+
+# From a PACS
+
+
+def test_the_other_series_arrive_once_and_no_job_takes_them_in(tmp_path):
+    with ward_and_pacs(tmp_path) as (here, pacs):
+        sent, other, run, ultrasound = here.cine(), here.cine(), here.cine("RF"), here.cine("US")
+        elsewhere = write(xa(frames=2, rows=16, columns=16), tmp_path / "elsewhere.dcm")
+        assert storescu(pacs.port, sent, other, run, ultrasound, elsewhere, called=TITLE).accepted
+
+        here.sends(sent)
+        assert here.fetched().state == FetchState.FETCHED
+        assert sorted(here.kept(ObjectKind.FETCHED)) == sorted([uid(other), uid(run)])
+        assert here.jobs() == [[uid(sent)]]
+        rows = here.node.rows("object_fetched")
+        assert {(row.sop_instance_uid, row.peer_ae, row.details["archive"]) for row in rows} == {
+            (uid(other), TITLE, "pacs"),
+            (uid(run), TITLE, "pacs"),
+        }
+        assert {row.job_id for row in rows} == {here.fetches()[0].job_id}
+        (asked,), (done,) = here.node.rows("fetch_asked"), here.node.rows("fetched")
+        assert (asked.details["found"], asked.details["series"]) == (4, 2)
+        assert (done.details["objects"], done.outcome) == (2, "success")
+
+        # A second job of the study finds nothing more to fetch.
+        here.sends(here.cine())
+        wait_until(lambda: len(here.node.rows("fetched")) == 2, what="the second fetch")
+        assert here.node.rows("fetched")[1].details["series"] == 0
+        assert len(here.node.rows("object_fetched")) == 2
+        assert not here.node.rows("object_repeated", "object_kept_aside")
+
+
+def test_a_result_is_not_fetched_back_and_that_of_another_node_is_no_input(tmp_path):
+    with ward_and_pacs(tmp_path) as (here, pacs):
+        sent = here.cine()
+        source = dcmread(sent)
+        own = objects_of(source, reconstruction(source), route="all", mark=Mark()).all()[0]
+        others = objects_of(source, reconstruction(source), route="other", mark=Mark()).all()[0]
+        with here.node.database.transaction() as tx:
+            keep_object(tx, received(here.node.store, own, ObjectKind.RESULT))
+        files = [write(result, tmp_path / f"{result.SOPInstanceUID}.dcm") for result in (own, others)]
+        assert storescu(pacs.port, *files, called=TITLE).accepted
+        here.sends(sent)
+        assert here.fetched().state == FetchState.FETCHED
+        assert here.kept(ObjectKind.FETCHED) == [others.SOPInstanceUID]
+        assert here.kept(ObjectKind.ASIDE) == []
+        # Not even when it is sent by itself.
+        here.sends(files[1])
+        assert here.node.rows("generated_recognised")[0].sop_instance_uid == others.SOPInstanceUID
+        assert here.jobs() == [[uid(sent)]]
+
+
+def test_what_was_fetched_is_an_input_when_the_modality_sends_it(tmp_path):
+    with ward_and_pacs(tmp_path) as (here, pacs):
+        sent, later = here.cine(), here.cine()
+        assert storescu(pacs.port, later, called=TITLE).accepted
+        here.sends(sent)
+        assert here.fetched().state == FetchState.FETCHED
+        assert here.kept(ObjectKind.FETCHED) == [uid(later)]
+        here.sends(later)
+        assert here.jobs() == [[uid(sent)], [uid(later)]]
+        assert here.kept(ObjectKind.FETCHED) == []
+        assert {row.calling_ae for row in here.node.objects() if row.kind == ObjectKind.ORIGINAL} == {"CARM"}
+
+
+def test_the_modalities_are_those_of_the_route(tmp_path):
+    with ward_and_pacs(tmp_path) as (here, pacs):
+        here.table = table(pacs.port, TITLE, modality=("RF",))
+        sent, other, run = here.cine("RF"), here.cine(), here.cine("RF")
+        assert storescu(pacs.port, other, run, called=TITLE).accepted
+        here.sends(sent)
+        assert here.fetched().state == FetchState.FETCHED
+        assert here.kept(ObjectKind.FETCHED) == [uid(run)]
+
+
+def test_an_archive_that_counts_nothing_sends_too_and_what_comes_again_is_kept_once(tmp_path):
+    node_port = free_port()
+    with (
+        dcmqrscp(tmp_path / "pacs", FULLFIELD=node_port) as pacs,
+        ward(tmp_path, pacs.port, node_port, title=pacs.ae_title) as here,
+    ):
+        sent, other = here.cine(), here.cine()
+        assert storescu(pacs.port, sent, other, called=pacs.ae_title).accepted
+        here.sends(sent)
+        assert here.fetched().state == FetchState.FETCHED
+        assert here.kept(ObjectKind.FETCHED) == [uid(other)]
+        # It does not say how many objects it has, so that it is asked for them again.
+        here.sends(here.cine())
+        wait_until(lambda: len(here.node.rows("fetched")) == 2, what="the second fetch")
+        assert [row.sop_instance_uid for row in here.node.rows("object_repeated")] == [uid(other)]
+        assert here.kept(ObjectKind.FETCHED) == [uid(other)]
+        assert len(here.jobs()) == 2
+
+
+@pytest.mark.parametrize("program", ["dcmtk", "Orthanc"])
+def test_an_archive_that_does_not_know_the_node_refuses_and_it_is_said_what_to_mend(tmp_path, program):
+    peer = (
+        dcmqrscp(tmp_path / "pacs")
+        if program == "dcmtk"
+        else orthanc(tmp_path / "pacs", ae_title=TITLE, DicomAlwaysAllowFind=True, DicomAlwaysAllowMove=True)
+    )
+    with peer as pacs, ward(tmp_path, pacs.port, title=pacs.ae_title) as here:
+        assert storescu(pacs.port, here.cine(), called=pacs.ae_title).accepted
+        here.sends(here.cine())
+        assert here.fetched().state == FetchState.REFUSED
+        (row,) = here.node.rows("fetch_refused")
+        assert (row.outcome, row.peer_ae) == ("refused", pacs.ae_title)
+        assert "where this node is" in row.details["reason"]
+        assert len(here.jobs()) == 1
+
+
+def test_a_pacs_that_is_away_is_asked_until_it_is_back(tmp_path):
+    port, node_port = free_port(), free_port()
+    with ward(tmp_path, port, node_port) as here:
+        sent, other = here.cine(), here.cine()
+        here.sends(sent)
+        wait_until(lambda: len(here.node.rows("fetch_postponed")) >= 2, what="two tries")
+        # The job is there meanwhile.
+        assert here.jobs() == [[uid(sent)]]
+        modalities = {"node": ["FULLFIELD", "127.0.0.1", node_port]}
+        with orthanc(tmp_path / "pacs", ae_title=TITLE, port=port, DicomModalities=modalities) as pacs:
+            assert storescu(pacs.port, other, called=TITLE).accepted
+            # It may have been asked between its start and the object.
+            here.sends(here.cine())
+            assert here.fetched().state == FetchState.FETCHED
+            assert here.kept(ObjectKind.FETCHED) == [uid(other)]
+
+
+def test_a_pacs_that_stays_away_is_given_up(tmp_path):
+    with ward(tmp_path, free_port(), give_up_after_hours=0.3 / 3600) as here:
+        here.sends(here.cine())
+        assert here.fetched().state == FetchState.ABANDONED
+        assert here.node.rows("fetch_abandoned")[0].outcome == "failed"
+
+
+def test_an_archive_that_left_the_routes_file_is_asked_no_more(tmp_path):
+    with ward(tmp_path, free_port()) as here:
+        here.sends(here.cine())
+        here.table = RouteTable()
+        assert here.fetched().state == FetchState.REFUSED
+        assert here.fetched().reason == "destination 'pacs' is no longer in the routes file"
+
+
+# From one that behaves as no good PACS does
+
+
+class Archive:
+    """An archive that finds and sends what it is told to; a real one would not."""
+
+    def __init__(self, node_port: int) -> None:
+        self.port = free_port()
+        self.node_port = node_port
+        #: Called with the identifier of a query: status and identifier of each answer.
+        self.finds: Callable[[Dataset], Iterator[tuple[int, Dataset | None]]] = lambda _: iter(())
+        #: Files that it sends for whatever is asked, and whether it tells for whom.
+        self.sends: list[Path] = []
+        self.tells_mover = True
+        self.move_status = 0x0000
+        self.moves: list[Dataset] = []
+        self.arrived = threading.Event()
+
+    @contextmanager
+    def running(self) -> Iterator["Archive"]:
+        ae = AE(TITLE)
+        ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+        ae.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
+        handlers = [(evt.EVT_C_FIND, lambda event: self.finds(event.identifier)), (evt.EVT_C_MOVE, self._moved)]
+        server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        try:
+            yield self
+        finally:
+            server.shutdown()
+
+    def _moved(self, event: evt.Event):
+        self.moves.append(event.identifier)
+        mover = event.assoc.requestor.ae_title
+        association = AE(TITLE).associate(
+            "127.0.0.1", self.node_port, [build_context(XRayAngiographicImageStorage)], ae_title="FULLFIELD"
+        )
+        for path in self.sends:
+            how = {"originator_aet": mover, "originator_id": event.message_id} if self.tells_mover else {}
+            association.send_c_store(dcmread(path), **how)
+        association.release()
+        # pynetdicom sends by itself what it is given: here nothing is left for it.
+        yield "127.0.0.1", self.node_port, {"contexts": [build_context(XRayAngiographicImageStorage)]}
+        yield 0
+        if self.move_status:
+            yield self.move_status, None
+
+
+def answer(path: Path) -> tuple[int, Dataset]:
+    held = dcmread(path, stop_before_pixels=True)
+    said = Dataset()
+    said.QueryRetrieveLevel = "SERIES"
+    said.StudyInstanceUID, said.SeriesInstanceUID = held.StudyInstanceUID, held.SeriesInstanceUID
+    said.Modality = held.Modality
+    return 0xFF00, said
+
+
+def answers(*paths: Path) -> Callable[[Dataset], Iterator[tuple[int, Dataset]]]:
+    return lambda _: map(answer, paths)
+
+
+@contextmanager
+def ward_and_archive(folder: Path) -> Iterator[tuple[Ward, Archive]]:
+    archive = Archive(free_port())
+    with archive.running(), ward(folder, archive.port, archive.node_port) as here:
+        yield here, archive
+
+
+def test_an_archive_that_does_not_tell_for_whom_it_sends_is_believed_while_it_is_asked(tmp_path):
+    with ward_and_archive(tmp_path) as (here, archive):
+        other = here.cine()
+        archive.finds, archive.sends, archive.tells_mover = answers(other), [other], False
+        sent = here.cine()
+        here.sends(sent)
+        assert here.fetched().state == FetchState.FETCHED
+        assert here.kept(ObjectKind.FETCHED) == [uid(other)]
+        assert here.jobs() == [[uid(sent)]]
+
+
+def test_what_was_not_asked_for_is_kept_and_that_is_told(tmp_path):
+    with ward_and_archive(tmp_path) as (here, archive):
+        asked, of_study, of_other = here.cine(), here.cine(), write(xa(rows=16, columns=16), tmp_path / "other.dcm")
+        archive.finds, archive.sends = answers(asked), [of_study, of_other]
+        here.sends(here.cine())
+        assert here.fetched().state == FetchState.FETCHED
+        assert [move.SeriesInstanceUID for move in archive.moves] == [dcmread(asked).SeriesInstanceUID]
+        assert sorted(here.kept(ObjectKind.FETCHED)) == sorted([uid(of_study), uid(of_other)])
+        reasons = {row.details["reason"] for row in here.node.rows("object_fetched")}
+        assert reasons == {"it is of another series than was asked for"}
+        assert len(here.jobs()) == 1
+
+
+def test_answers_of_other_studies_and_such_as_are_none_are_passed_over(tmp_path):
+    with ward_and_archive(tmp_path) as (here, archive):
+        strange = Dataset()
+        strange.Modality = "XA"
+        elsewhere = write(xa(rows=16, columns=16), tmp_path / "other.dcm")
+        archive.finds = lambda _: iter([(0xFF00, strange), answer(elsewhere)])
+        here.sends(here.cine())
+        assert here.fetched().state == FetchState.FETCHED
+        assert archive.moves == []
+
+
+def test_no_more_is_asked_for_than_the_bounds_allow(tmp_path, monkeypatch):
+    monkeypatch.setattr("dicom_node.workflow.fetching._MOST_SERIES", 2)
+    with ward_and_archive(tmp_path) as (here, archive):
+        archive.finds = answers(*(here.cine() for _ in range(5)))
+        here.sends(here.cine())
+        assert here.fetched().state == FetchState.FETCHED
+        assert len(archive.moves) == 2
+        (row,) = here.node.rows("fetch_asked")
+        assert (row.details["found"], row.details["series"], row.details["left_out"]) == (5, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("status", "state"), [(0xC001, FetchState.REFUSED), (0xA900, FetchState.REFUSED), (0xA700, FetchState.WAITING)]
+)
+def test_a_status_that_says_no_is_final_and_one_that_says_later_is_not(tmp_path, status, state):
+    with ward_and_archive(tmp_path) as (here, archive):
+        archive.finds = lambda _: iter([(status, None)])
+        here.sends(here.cine())
+        action = "fetch_refused" if state == FetchState.REFUSED else "fetch_postponed"
+        row = wait_until(lambda: here.node.rows(action), what="the refusal")[0]
+        assert f"0x{status:04X}" in row.details["reason"]
+        if state == FetchState.WAITING:
+            archive.finds = answers()
+            assert here.fetched().state == FetchState.FETCHED
+
+
+def test_a_fetch_that_a_dead_node_had_begun_is_taken_up(tmp_path):
+    with ward_and_archive(tmp_path) as (here, archive):
+        here.fetcher.stop(2)
+        other = here.cine()
+        archive.finds, archive.sends = answers(other), [other]
+        here.sends(here.cine())
+        with here.node.database.transaction() as tx:
+            assert claim_fetch(tx, "pacs", owner="node", lease_seconds=600)
+        here.fetcher = Fetcher(here.node.database, QUICK, table=lambda: here.table, ae_title="FULLFIELD", name="node")
+        here.fetcher.start()
+        assert here.fetched().state == FetchState.FETCHED
+        assert here.kept(ObjectKind.FETCHED) == [uid(other)]
