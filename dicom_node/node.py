@@ -40,6 +40,7 @@ from storage.schema import ProcedureStep, StoredObject
 from storage.soundness import make_ready
 
 if TYPE_CHECKING:
+    from dicom_node.monitoring.steps import Steps
     from dicom_node.network.dicomweb.server import WebServer
 
 log = structlog.get_logger()
@@ -112,6 +113,7 @@ class Node:
             ],
             credentials=self._credentials,
         )
+        self._steps: Steps | None = None
         self._web = self._web_server() if settings.web.port is not None else None
         self._courier = Courier(
             self._database,
@@ -153,6 +155,8 @@ class Node:
         self._root_lock.acquire()
         make_ready(self._database, self._store)
         self._listener.start()
+        if self._steps is not None:
+            self._steps.begin()
         if self._web is not None:
             self._web.start()
         self._tell(Action.NODE_STARTED, port=self._listener.port, **self._routes_in_brief())
@@ -221,13 +225,39 @@ class Node:
     def _web_server(self) -> "WebServer":
         web = self.settings.web
         assert web.port is not None
-        # Only a node with DICOMweb needs FastAPI and the like, which take a while to import.
+        # Only a node with an HTTP port needs FastAPI and the like, which take a while to import.
+        from dicom_node.monitoring.pages import monitoring_pages
+        from dicom_node.monitoring.state import State
+        from dicom_node.monitoring.steps import Steps
+        from dicom_node.network.dicomweb.admission import Admission
         from dicom_node.network.dicomweb.application import build_application
         from dicom_node.network.dicomweb.server import WebServer
         from dicom_node.objects.rendering import rendered
 
         title = self.settings.listener
+        self._steps = Steps(self._database)
         application = build_application(web, title, self._intake, self._database, self._store, rendered)
+        application.include_router(
+            monitoring_pages(
+                is_alive=lambda: self._clock.ident is None or self._clock.is_alive(),
+                checks={
+                    "node": lambda: not self._stopping.is_set(),
+                    "database": lambda: bool(self._database.check()),
+                    "disk": self._intake.has_room,
+                },
+                collectors=[
+                    self._steps,
+                    State(
+                        self._database,
+                        self._store,
+                        full_below_bytes=self.settings.storage.full_below_mb << 20,
+                        associations=lambda: self._listener.open_associations,
+                        workers=lambda: len(self._supervisor.pids),
+                    ),
+                ],
+                admit=Admission(web, title.ae_title, self._intake).admit,
+            )
+        )
         return WebServer(application, web.host, web.port)
 
     def _object_kept(self, tx: Session, object: StoredObject, header: Dataset) -> None:

@@ -59,6 +59,11 @@ class Listener:
         return self._server.contexts
 
     @property
+    def open_associations(self) -> int:
+        """How many associations peers have open."""
+        return self._server.open_associations
+
+    @property
     def port(self) -> int:
         """The TCP port that is listened on; that for TLS if there is no other."""
         return self._server.port

@@ -145,6 +145,11 @@ class StorageServer:
         return tuple(self._contexts)
 
     @property
+    def open_associations(self) -> int:
+        """How many associations were admitted and have not ended, over all ports."""
+        return len(self._open)
+
+    @property
     def port(self) -> int:
         """The first TCP port that is listened on; the system's choice if it was to be 0."""
         return int(self._servers[0].server_address[1]) if self._servers else next(iter(self._ports))

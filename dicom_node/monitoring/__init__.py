@@ -1,0 +1,1 @@
+"""How the node fares, for those who watch over it: health and metrics on its HTTP port."""

@@ -1,0 +1,164 @@
+"""Health and metrics of a node, read as Prometheus reads them."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import requests
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from dicom_node.audit import Action, record
+from dicom_node.monitoring.state import State
+from dicom_node.monitoring.steps import Steps
+from storage import audit_trail
+from storage.database import Database
+from storage.figures import frames_of
+from storage.files import ObjectStore
+from storage.queue import finish
+from storage.transitions import JobState
+from tests.factory import write, xa
+from tests.jobs import queued, result, take
+from tests.nodes import NodeProcess
+from tests.peers import free_port, storescu, wait_until
+
+#: By name, and the values of the labels in the order of their names.
+Samples = dict[str, dict[tuple[str, ...], float]]
+
+
+def read(text: str) -> Samples:
+    found: Samples = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(value for _, value in sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+def collected(collector: Collector) -> Samples:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return read(generate_latest(registry).decode())
+
+
+def state(database: Database, folder: Path) -> Samples:
+    store = ObjectStore(folder / "store")
+    return collected(State(database, store, full_below_bytes=5, associations=lambda: 2, workers=lambda: 3))
+
+
+def test_what_waits_is_told_by_route_and_destination_with_the_age_of_the_oldest(database, tmp_path):
+    with database.transaction() as tx:
+        for number in range(1, 4):
+            queued(tx, number, route="thorax").created_at -= timedelta(hours=number)
+        running, lease = take(tx)
+        finish(tx, lease, JobState.RECONSTRUCTED)
+        result(tx, running, "pacs").created_at -= timedelta(minutes=30)
+        take(tx)
+    told = state(database, tmp_path)
+    assert told["fullfield_jobs"] == {
+        ("thorax", "queued"): 1,
+        ("thorax", "running"): 1,
+        ("thorax", "reconstructed"): 1,
+    }
+    ages = told["fullfield_jobs_oldest_seconds"]
+    assert sorted(age // 3600 for age in ages.values()) == [1, 2, 3]
+    assert told["fullfield_deliveries"] == {("pacs",): 1}
+    assert told["fullfield_deliveries_oldest_seconds"][("pacs",)] >= 1800
+    assert told["fullfield_associations"], told["fullfield_workers"] == ({(): 2}, {(): 3})
+    assert told["fullfield_disk_full_below_bytes"] == {(): 5}
+    assert told["fullfield_disk_free_bytes"][()] > 0
+    assert told["fullfield_database_up"] == {(): 1}
+
+
+def test_while_the_database_is_away_the_rest_is_told(tmp_path):
+    told = state(Database("postgresql://fullfield@127.0.0.1:1/none"), tmp_path)
+    assert told["fullfield_database_up"] == {(): 0}
+    assert told["fullfield_disk_free_bytes"][()] > 0
+    assert "fullfield_jobs" not in told
+
+
+@pytest.fixture
+def tell(database, monkeypatch):
+    """Tells of a step at so many seconds after noon."""
+    noon = datetime(2024, 5, 6, 12, tzinfo=UTC)
+
+    def tell(action: Action, at: float, job: int | None = None, **details: object) -> None:
+        monkeypatch.setattr(audit_trail, "current_time", lambda _: noon + timedelta(seconds=at))
+        with database.transaction() as tx:
+            record(tx, action, actor="test", job_id=job, details=details)
+
+    return tell
+
+
+def test_the_time_of_each_stage_comes_from_the_audit_trail(database, tell):
+    with database.transaction() as tx:
+        job = queued(tx, route="thorax").id
+    steps = Steps(database)
+    steps.begin()
+    tell(Action.JOB_QUEUED, 0, job)
+    tell(Action.JOB_STARTED, 10, job)
+    tell(Action.JOB_PUT_BACK, 12, job)
+    tell(Action.JOB_STARTED, 20, job)
+    tell(Action.RECONSTRUCTED, 84, job)
+    tell(Action.RECONSTRUCTED, 84, job)
+    tell(Action.DELIVERED, 90, job, destination="pacs")
+    told = collected(steps)
+    assert told["fullfield_stage_seconds_sum"] == {("thorax", "queued"): 18, ("thorax", "working"): 64}
+    assert told["fullfield_stage_seconds_count"] == {("thorax", "queued"): 2, ("thorax", "working"): 1}
+    with database.reading() as tx:
+        frames = frames_of(tx, job)
+    assert told["fullfield_model_seconds_per_frame_sum"] == {("thorax",): 64 / frames}
+    assert told["fullfield_delivery_seconds_sum"] == {("pacs",): 6}
+    tell(Action.JOB_DELIVERED, 94, job)
+    tell(Action.JOB_COMMITTED, 194, job)
+    told = collected(steps)
+    assert told["fullfield_stage_seconds_sum"]["thorax", "delivering"] == 10
+    assert told["fullfield_stage_seconds_sum"]["thorax", "committing"] == 100
+    assert told["fullfield_steps_total"]["reconstructed", "success"] == 2
+
+
+def test_each_step_is_counted_once_and_history_is_not(database, tell):
+    tell(Action.OBJECT_RECEIVED, 0, bytes=1_000)
+    steps = Steps(database)
+    steps.begin()
+    assert "fullfield_steps_total" not in collected(steps)
+    with database.transaction() as tx:
+        for _ in range(700):
+            record(tx, Action.OBJECT_RECEIVED, actor="test", details={"bytes": 3})
+    for _ in range(2):
+        told = collected(steps)
+        assert told["fullfield_steps_total"] == {("object_received", "success"): 700}
+        assert told["fullfield_received_bytes_total"] == {(): 2100}
+
+
+def test_the_pages_of_a_node_are_for_those_who_may_read_them(tmp_path):
+    port = free_port()
+    token = "a-token-of-a-monitor"
+    web = {"port": port, "allow": [{"ae_title": "MONITOR", "token": token}]}
+    node = NodeProcess(tmp_path / "node", {"pacs": free_port()}, web=web, worker={"processes": 0})
+    url = f"http://127.0.0.1:{port}"
+    with node.running():
+        live, ready = requests.get(f"{url}/live", timeout=30), requests.get(f"{url}/ready", timeout=30)
+        assert (live.status_code, live.text) == (200, "node: ok\n")
+        assert (ready.status_code, ready.text) == (200, "node: ok\ndatabase: ok\ndisk: ok\n")
+        assert requests.get(f"{url}/metrics", timeout=30).status_code == 401
+        headers = {"Authorization": f"Bearer {token}"}
+        cine = xa(frames=2, patient_name="Secretname^Person", PatientID="SECRETID")
+        assert storescu(node.port, write(cine, tmp_path / "cine.dcm"), calling="CARM").accepted
+        wait_until(node.jobs)
+        said = requests.get(f"{url}/metrics", headers=headers, timeout=30).text
+    told = read(said)
+    assert told["fullfield_steps_total"]["object_received", "success"] == 1
+    assert told["fullfield_jobs"] == {("all", "queued"): 1}
+    assert told["process_open_fds"][()] > 0
+    assert not any(secret in said for secret in ("Secretname", "SECRETID", cine.StudyInstanceUID))
+
+
+def test_a_node_without_room_is_alive_and_not_ready(tmp_path):
+    port = free_port()
+    full = {"full_below_mb": 1 << 40}
+    node = NodeProcess(tmp_path, {"pacs": free_port()}, web={"port": port}, worker={"processes": 0}, storage=full)
+    with node.running():
+        ready = requests.get(f"http://127.0.0.1:{port}/ready", timeout=30)
+        assert (ready.status_code, ready.text) == (503, "node: ok\ndatabase: ok\ndisk: not ok\n")
+        assert requests.get(f"http://127.0.0.1:{port}/live", timeout=30).status_code == 200
