@@ -1,4 +1,4 @@
-"""When it is a job's turn, and who sent what it takes in. What is queued already keeps its order by age."""
+"""When it is a job's turn, and who sent what it takes in. What is queued already keeps its order."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,7 +14,10 @@ _TIME = sa.DateTime(timezone=True)
 def upgrade() -> None:
     op.add_column("jobs", sa.Column("sender", sa.String(), nullable=False, server_default=""))
     op.add_column("jobs", sa.Column("turn", _TIME, nullable=False, server_default="1970-01-01 00:00:00"))
-    op.execute("UPDATE jobs SET turn = created_at")
+    earlier = "created_at - priority * INTERVAL '1 minute'"
+    if op.get_bind().dialect.name == "sqlite":
+        earlier = "strftime('%Y-%m-%d %H:%M:%f000', created_at, -priority || ' minutes')"
+    op.execute(f"UPDATE jobs SET turn = {earlier}")
     op.drop_index("ix_jobs_claim", "jobs")
     op.create_index("ix_jobs_turn", "jobs", ["state", "turn", "id"])
     op.create_index("ix_jobs_sender", "jobs", ["state", "route", "sender", "turn"])
