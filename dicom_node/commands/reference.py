@@ -84,12 +84,20 @@ def conformance_statement() -> str:
 
 
 #: By their places from the folder of the reference; the conformance statement lies beside that folder.
+def object_page() -> str:
+    """What becomes of each attribute in each result object."""
+    from dicom_node.commands.object_reference import object_page
+
+    return object_page()
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "../conformance.md": conformance_statement,
     "settings.md": settings_page,
     "routes.md": routes_page,
     "cli.md": command_line_page,
     "model.md": model_page,
+    "objects.md": object_page,
 }
 
 
