@@ -216,6 +216,16 @@ def retry(tx: Session, job_id: int) -> Job:
     return job
 
 
+def failed_towards(tx: Session, destination: str) -> list[int]:
+    """Numbers of the failed jobs that a destination has not acknowledged all of, oldest first."""
+    undelivered = select(Delivery.job_id).where(
+        Delivery.destination == destination, Delivery.state != DeliveryState.ACKNOWLEDGED
+    )
+    return list(
+        tx.scalars(select(Job.id).where(Job.state == JobState.FAILED, Job.id.in_(undelivered)).order_by(Job.id))
+    )
+
+
 def cancel(tx: Session, job_id: int, by: str) -> Job:
     """Fail a job that is not done yet, and abandon what it has not delivered."""
     job = _locked(tx, job_id)

@@ -71,19 +71,33 @@ def show(
 
 
 @app.command()
-def retry(jobs: Numbers, settings: SettingsFile = None) -> None:
+def retry(
+    jobs: Annotated[list[int] | None, typer.Argument(metavar="[JOB...]", help="Numbers of jobs.")] = None,
+    destination: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="All failed jobs of which this destination lacks something, in their place."),
+    ] = None,
+    settings: SettingsFile = None,
+) -> None:
     """Let failed jobs go on from where they stopped; all of those named, or none.
 
     Example: fullfield jobs retry 12 13
+
+    Example: fullfield jobs retry --destination pacs
     """
     from dicom_node.audit import Action
     from storage import queue
 
+    if bool(jobs) == (destination is not None):
+        raise typer.BadParameter("name jobs by their numbers, or a destination")
     with database_of(settings) as database, database.transaction() as tx:
-        retried = [queue.retry(tx, number) for number in _once(jobs)]
+        numbers = queue.failed_towards(tx, destination) if destination is not None else _once(jobs or [])
+        retried = [queue.retry(tx, number) for number in numbers]
         _tell(tx, Action.JOB_RETRIED, retried)
     for job in retried:
         typer.echo(f"Job {job.id} is {job.state}.")
+    if not retried:
+        typer.echo(f"No job failed on its way to {destination}.")
 
 
 @app.command()

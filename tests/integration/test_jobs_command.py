@@ -113,6 +113,24 @@ def test_retry_resumes_deliveries_where_they_stopped(fullfield, node):
     assert fullfield("jobs", "retry", job)[:2] == (0, f"Job {job} is delivering.\n")
 
 
+def test_retry_resumes_all_that_a_destination_has_not_got(fullfield, node):
+    first, second, at_work = queue(node, 1), queue(node, 2), queue(node, 3)
+    deliver(node, first, "PACS was away")
+    deliver(node, second, "PACS was away")
+    fail(node, at_work)
+    assert fullfield("jobs", "retry", "--destination", "research")[:2] == (0, "No job failed on its way to research.\n")
+    said = f"Job {first} is delivering.\nJob {second} is delivering.\n"
+    assert fullfield("jobs", "retry", "--destination", "pacs")[:2] == (0, said)
+    assert state(node, at_work) == JobState.FAILED
+
+
+@pytest.mark.parametrize("arguments", [(), (1, "--destination", "pacs")])
+def test_retry_wants_jobs_or_a_destination(fullfield, node, arguments):
+    status, _, err = fullfield("jobs", "retry", *arguments)
+    assert status == 2
+    assert "name jobs by their numbers, or a destination" in err
+
+
 def test_retry_changes_nothing_if_one_of_the_jobs_cannot_be_retried(fullfield, node):
     failed, waiting = queue(node, 1), queue(node, 2, priority=1)
     fail(node, failed)
