@@ -106,6 +106,8 @@ class Action(StrEnum):
     DAMAGE_MENDED = "damage_mended"
     #: Files that no row knows were moved aside.
     ORPHANS_MOVED = "orphans_moved"
+    BACKED_UP = "backed_up"
+    RESTORED = "restored"
     #: An archive is asked for the other series of a study; then it has sent them.
     FETCH_ASKED = "fetch_asked"
     FETCHED = "fetched"
@@ -255,6 +257,8 @@ _WORDS: dict[str, str] = {
     Action.DAMAGE_FOUND: "found damaged",
     Action.DAMAGE_MENDED: "found whole again",
     Action.ORPHANS_MOVED: "moved files aside that no object has",
+    Action.BACKED_UP: "made a backup",
+    Action.RESTORED: "restored a backup",
     Action.FETCH_ASKED: "asked for the other series of the study",
     Action.FETCHED: "fetched the other series of the study",
     Action.FETCH_POSTPONED: "postponed a fetch",

@@ -14,6 +14,7 @@ import typer
 from config.errors import FullfieldError
 from dicom_node.commands import dataset, jobs, routes, storage, train
 from dicom_node.commands.audit import audit
+from dicom_node.commands.backup import backup, restore
 from dicom_node.commands.demo import demo
 from dicom_node.commands.doctor import doctor
 from dicom_node.commands.evaluate import evaluate
@@ -69,6 +70,8 @@ app.command()(send)
 app.add_typer(routes.app, name="routes")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(storage.app, name="storage")
+app.command()(backup)
+app.command()(restore)
 app.command()(audit)
 app.command()(doctor)
 

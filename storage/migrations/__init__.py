@@ -40,15 +40,19 @@ def check(connection: Connection) -> str:
 
 def _known_revision(connection: Connection) -> str | None:
     revision = MigrationContext.configure(connection).get_current_revision()
-    if revision is None:
-        return None
+    if revision is not None:
+        check_known(revision)
+    return revision
+
+
+def check_known(revision: str) -> None:
+    """ConfigError for the revision of a newer version."""
     try:
         ScriptDirectory.from_config(_alembic()).get_revision(revision)
     except CommandError as error:
         raise ConfigError(
             f"The database has a newer schema ({revision}) than this version knows; install the newer one."
         ) from error
-    return revision
 
 
 def _alembic() -> Config:
