@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from config.errors import ConfigError, FullfieldError
 from config.settings import Settings
+from dicom_node import service_manager
 from dicom_node.audit import Action, record
 from dicom_node.network.commitment_reports import CommitmentReports
 from dicom_node.network.intake import Intake
@@ -273,6 +274,7 @@ class Node:
     def _run_clock(self) -> None:
         """Complete what is due, and replace workers that hang."""
         while not self._stopping.wait(_CLOCK_SECONDS):
+            service_manager.alive()
             try:
                 self._complete_series()
                 self._replace_hung_workers()

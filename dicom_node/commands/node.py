@@ -21,6 +21,7 @@ def node(settings: SettingsFile = None) -> None:
 
     Example: fullfield node --settings fullfield.toml
     """
+    from dicom_node import service_manager
     from dicom_node.logs import configure_logs
     from dicom_node.node import Node
 
@@ -32,10 +33,14 @@ def node(settings: SettingsFile = None) -> None:
     running = Node(chosen, worker_command(settings))
     try:
         running.start()
+        service_manager.ready()
         typer.echo(_ready(chosen, len(running.routes.table.routes)))
         while requests.get() == signal.SIGHUP:
+            service_manager.reloading()
             running.reload()
+            service_manager.ready()
     finally:
+        service_manager.stopping()
         running.stop()
 
 
