@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from config.errors import DamagedObject
 from storage.database import current_time
+from storage.entering import table_of
 from storage.schema import AuditRow
 
 #: What the first row is chained to.
@@ -44,6 +45,10 @@ _TOLD = (
     "model_digest",
     "details",
 )
+
+_ROWS = table_of(AuditRow)
+_COLUMNS = (*_TOLD, "previous_hash", "hash")
+_LAST = select(_ROWS.c.id, _ROWS.c.hash).order_by(_ROWS.c.id.desc()).limit(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,15 +132,14 @@ def _chain(tx: Session) -> None:
     tx.flush()
     if tx.get_bind().dialect.name == "postgresql":
         tx.execute(select(func.pg_advisory_xact_lock(_LOCK)))
-    last = tx.execute(select(AuditRow.id, AuditRow.hash).order_by(AuditRow.id.desc()).limit(1)).one_or_none()
+    last = tx.execute(_LAST).one_or_none()
     last_id, last_hash = last or (0, BEGINNING)
     rows: list[AuditRow] = tx.info[_WAITING]
     for row in rows:
         row.id, row.previous_hash = last_id + 1, last_hash
         row.hash = _hash(row)
         last_id, last_hash = row.id, row.hash
-    tx.add_all(rows)
-    tx.flush()
+    tx.execute(_ROWS.insert(), [{name: getattr(row, name) for name in _COLUMNS} for row in rows])
     rows.clear()
 
 

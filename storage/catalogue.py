@@ -5,19 +5,28 @@ what their first object says; what is told of a patient is what each study says.
 """
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
-from sqlalchemy import ColumnElement, delete, exists, not_, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, bindparam, delete, exists, not_, select
 from sqlalchemy.orm import Session
 
+from storage.entering import enter, table_of
 from storage.levels import Attributes, Level, described
 from storage.matching import folded, full_span
-from storage.schema import CataloguedObject, CataloguedSeries, CataloguedStudy, ObjectKind, StoredObject, Table
+from storage.schema import CataloguedObject, CataloguedSeries, CataloguedStudy, ObjectKind, StoredObject
 
 #: Characters of a value that a column takes; an index of PostgreSQL's has no room for a text of pages.
 LONGEST_COLUMN = 200
+
+_STUDIES, _SERIES = table_of(CataloguedStudy), table_of(CataloguedSeries)
+_KNOWN_STUDY = select(_STUDIES.c.id).where(_STUDIES.c.study_instance_uid == bindparam("study"))
+_KNOWN_SERIES = (
+    select(_SERIES.c.id)
+    .join(_STUDIES, _STUDIES.c.id == _SERIES.c.study_id)
+    .where(_STUDIES.c.study_instance_uid == bindparam("study"), _SERIES.c.series_instance_uid == bindparam("series"))
+)
 
 
 def catalogue(tx: Session, object: StoredObject, header: Dataset) -> None:
@@ -25,10 +34,13 @@ def catalogue(tx: Session, object: StoredObject, header: Dataset) -> None:
 
     Two processes may enter objects of one study at once: the second waits for the first, then finds its row.
     """
-    series = _series(tx, object, header)
-    _entered(
-        tx, CataloguedObject(object_id=object.id, series_id=series.id, attributes=described(header, [Level.IMAGE]))
-    )
+    uids = {"study": object.study_instance_uid, "series": object.series_instance_uid}
+    series: int | None = tx.execute(_KNOWN_SERIES, uids).scalar()
+    while series is None:
+        _enter_series(tx, object, header)
+        series = tx.execute(_KNOWN_SERIES, uids).scalar()
+    attributes = described(header, [Level.IMAGE])
+    enter(tx, CataloguedObject, {"object_id": object.id, "series_id": series, "attributes": attributes})
 
 
 def uncatalogued(tx: Session, *, after: int, limit: int) -> Sequence[StoredObject]:
@@ -71,51 +83,27 @@ def _prune(
     tx.execute(delete(kind).where(kind.id.in_(list(tx.scalars(locked))), not_(used)))
 
 
-def _series(tx: Session, object: StoredObject, header: Dataset) -> CataloguedSeries:
-    study = _study(tx, object, header)
-    query = select(CataloguedSeries).where(
-        CataloguedSeries.study_id == study.id,
-        CataloguedSeries.series_instance_uid == object.series_instance_uid,
-    )
-    series = tx.scalars(query).one_or_none()
-    if series is not None:
-        return series
-    attributes = described(header, [Level.SERIES])
-    row = CataloguedSeries(
-        study_id=study.id,
-        series_instance_uid=object.series_instance_uid,
-        modality=_first(attributes, "Modality"),
-        attributes=attributes,
-    )
-    return row if _entered(tx, row) else tx.scalars(query).one()
-
-
-def _study(tx: Session, object: StoredObject, header: Dataset) -> CataloguedStudy:
-    query = select(CataloguedStudy).where(CataloguedStudy.study_instance_uid == object.study_instance_uid)
-    study = tx.scalars(query).one_or_none()
+def _enter_series(tx: Session, object: StoredObject, header: Dataset) -> None:
+    """Enter a series, and its study, unless they are known by now."""
+    study: int | None = tx.execute(_KNOWN_STUDY, {"study": object.study_instance_uid}).scalar()
+    if study is None:
+        study = enter(tx, CataloguedStudy, _of_study(object, described(header, [Level.PATIENT, Level.STUDY])))
     if study is not None:
-        return study
-    attributes = described(header, [Level.PATIENT, Level.STUDY])
+        attributes = described(header, [Level.SERIES])
+        values = {"series_instance_uid": object.series_instance_uid, "modality": _first(attributes, "Modality")}
+        enter(tx, CataloguedSeries, {"study_id": study, **values, "attributes": attributes})
+
+
+def _of_study(object: StoredObject, attributes: Attributes) -> dict[str, Any]:
     date = full_span(_first(attributes, "StudyDate"), "DA")
-    row = CataloguedStudy(
-        study_instance_uid=object.study_instance_uid,
-        patient_id=_first(attributes, "PatientID"),
-        patient_name=_first(attributes, "PatientName"),
-        study_date=date[0] if date else "",
-        accession_number=_first(attributes, "AccessionNumber"),
-        attributes=attributes,
-    )
-    return row if _entered(tx, row) else tx.scalars(query).one()
-
-
-def _entered(tx: Session, row: Table) -> bool:
-    """Whether the row is new; another transaction may have entered it meanwhile."""
-    try:
-        with tx.begin_nested():
-            tx.add(row)
-    except IntegrityError:
-        return False
-    return True
+    return {
+        "study_instance_uid": object.study_instance_uid,
+        "patient_id": _first(attributes, "PatientID"),
+        "patient_name": _first(attributes, "PatientName"),
+        "study_date": date[0] if date else "",
+        "accession_number": _first(attributes, "AccessionNumber"),
+        "attributes": attributes,
+    }
 
 
 def _first(attributes: Attributes, keyword: str) -> str:

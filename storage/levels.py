@@ -10,6 +10,7 @@ from typing import Any
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 
 #: Values that take more than this as JSON are left out: nobody asks for a text of pages by it.
 _LONGEST = 10_000
@@ -58,6 +59,9 @@ KEPT: dict[Level, dict[str, str]] = {
     ),
 }
 
+#: The same by number, as a data set holds them.
+_NUMBERS = {level: {BaseTag(int(tag, 16)): tag for tag in tags.values()} for level, tags in KEPT.items()}
+
 #: Keyword and tag of each attribute that is counted up when it is asked for, by level.
 COUNTED: dict[Level, dict[str, str]] = {
     Level.PATIENT: _tags("NumberOfPatientRelatedStudies NumberOfPatientRelatedSeries NumberOfPatientRelatedInstances"),
@@ -84,19 +88,19 @@ def known_at(level: Level) -> dict[str, str]:
 def described(header: Dataset, levels: Iterable[Level]) -> Attributes:
     """What a header says of these levels; what cannot be understood in it is left out."""
     attributes: Attributes = {}
+    held = set(header.keys())
     for level in levels:
-        for keyword, tag in KEPT[level].items():
-            element = _element(header, keyword)
-            if element is not None:
-                attributes[tag] = element
+        for number, tag in _NUMBERS[level].items():
+            if number in held:
+                element = _element(header, number)
+                if element is not None:
+                    attributes[tag] = element
     return attributes
 
 
-def _element(header: Dataset, keyword: str) -> dict[str, Any] | None:
+def _element(header: Dataset, number: BaseTag) -> dict[str, Any] | None:
     try:
-        if keyword not in header:
-            return None
-        element: dict[str, Any] = header[keyword].to_json_dict(None, 0)
+        element: dict[str, Any] = header[number].to_json_dict(None, 0)
         return element if "Value" in element and len(json.dumps(element)) <= _LONGEST else None
     except Exception:
         # A value is decoded when it is asked for, and foreign bytes can raise anything; it counts as missing.

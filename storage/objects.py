@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydicom.dataset import Dataset
-from sqlalchemy import delete, literal_column, select
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy import bindparam, delete, literal_column, select
+from sqlalchemy.orm import Session, make_transient_to_detached
 
 from storage.catalogue import catalogue, forget
 from storage.database import current_time
+from storage.entering import enter, table_of
 from storage.schema import FileToRemove, ObjectKind, StoredObject
 
 #: UIDs that one query asks for; databases bound the number of their parameters.
 _MOST_AT_ONCE = 500
+
+_FILES_TO_REMOVE = table_of(FileToRemove)
+_NOT_TO_BE_REMOVED = delete(_FILES_TO_REMOVE).where(_FILES_TO_REMOVE.c.digest == bindparam("wanted"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,33 +68,33 @@ def keep_object(tx: Session, received: ReceivedObject) -> Kept:
     Two processes may enter the same object at once: the second waits for the first to commit, then finds
     its row.
     """
-    while True:
+    values = _values(received, received.received_at or current_time(tx))
+    is_result = False
+    while (number := enter(tx, StoredObject, values)) is None:
         known = _same_object(tx, received)
         first = find_object(tx, received.sop_instance_uid)
         if first is not None and first.kind == ObjectKind.FETCHED and received.kind != ObjectKind.FETCHED:
             if known is not None:
                 return Kept(_taken_over(tx, first, known, received), "new")
             _set_aside(tx, first)
-            first = None
+            values["kind"] = received.kind
+            continue
         is_result = first is not None and first.kind == ObjectKind.RESULT
         if known is not None:
             known.damage = None  # Its file was just replaced by a whole one.
             return Kept(known, "repeated", is_result)
-        # A file of these bytes that is to be removed is wanted again; where that is under way, this waits for it.
-        tx.execute(delete(FileToRemove).where(FileToRemove.digest == received.digest))
-        aside = first is not None
-        row = _row(received, ObjectKind.ASIDE if aside else received.kind)
-        row.received_at = row.verified_at = received.received_at or current_time(tx)
-        try:
-            with tx.begin_nested():
-                tx.add(row)
-        except IntegrityError:
-            if _same_object(tx, received) is None and find_object(tx, received.sop_instance_uid) is None:
-                raise  # Another rule than that of the UIDs was broken.
-            continue
-        if not aside and received.header is not None:
-            catalogue(tx, row, received.header)
-        return Kept(row, "aside" if aside else "new", is_result)
+        values["kind"] = received.kind if first is None else ObjectKind.ASIDE
+    # Not before the row is entered, which may have waited for its deletion: a file of these bytes that is to be removed is
+    # wanted again. Where its removal is under way, this waits for it.
+    tx.execute(_NOT_TO_BE_REMOVED, {"wanted": received.digest})
+    row = StoredObject(id=number, **values)
+    make_transient_to_detached(row)
+    tx.add(row)
+    if row.kind == ObjectKind.ASIDE:
+        return Kept(row, "aside", is_result)
+    if received.header is not None:
+        catalogue(tx, row, received.header)
+    return Kept(row, "new", is_result)
 
 
 def find_object(tx: Session, sop_instance_uid: str) -> StoredObject | None:
@@ -161,20 +164,23 @@ def _same_object(tx: Session, received: ReceivedObject) -> StoredObject | None:
     return tx.scalars(query.with_for_update(read=True, key_share=True)).one_or_none()
 
 
-def _row(received: ReceivedObject, kind: ObjectKind) -> StoredObject:
-    return StoredObject(
-        sop_instance_uid=received.sop_instance_uid,
-        sop_class_uid=received.sop_class_uid,
-        transfer_syntax_uid=received.transfer_syntax_uid,
-        study_instance_uid=received.study_instance_uid,
-        series_instance_uid=received.series_instance_uid,
-        modality=received.modality,
-        frames=received.frames,
-        digest=received.digest,
-        size=received.size,
-        kind=kind,
-        calling_ae=received.calling_ae,
-        called_ae=received.called_ae,
-        peer_address=received.peer_address,
-        job_id=received.job_id,
-    )
+def _values(received: ReceivedObject, received_at: datetime) -> dict[str, Any]:
+    return {
+        "sop_instance_uid": received.sop_instance_uid,
+        "sop_class_uid": received.sop_class_uid,
+        "transfer_syntax_uid": received.transfer_syntax_uid,
+        "study_instance_uid": received.study_instance_uid,
+        "series_instance_uid": received.series_instance_uid,
+        "modality": received.modality,
+        "frames": received.frames,
+        "digest": received.digest,
+        "size": received.size,
+        "kind": received.kind,
+        "calling_ae": received.calling_ae,
+        "called_ae": received.called_ae,
+        "peer_address": received.peer_address,
+        "received_at": received_at,
+        "verified_at": received_at,
+        "job_id": received.job_id,
+        "damage": None,
+    }

@@ -4,13 +4,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import bindparam, delete, exists, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from storage.database import current_time
+from storage.entering import table_of
 from storage.objects import objects_under
 from storage.schema import AwaitedObject, ObjectKind, ProcedureStep, ProcedureStepStatus, StoredObject
+
+_AWAITED = table_of(AwaitedObject)
+_OF_SERIES = _AWAITED.c.series_instance_uid == bindparam("series")
+_ARRIVED = (
+    delete(_AWAITED)
+    .where(_OF_SERIES, _AWAITED.c.sop_instance_uid == bindparam("object"))
+    .returning(_AWAITED.c.sop_instance_uid)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +103,5 @@ def await_objects(tx: Session, step: ProcedureStep, series_instance_uid: str, so
 
 def awaited_object_arrived(tx: Session, object: StoredObject) -> bool:
     """Await an object no longer; whether it was the last that was awaited of its series."""
-    awaited = AwaitedObject.series_instance_uid == object.series_instance_uid
-    this = AwaitedObject.sop_instance_uid == object.sop_instance_uid
-    removed = tx.scalars(delete(AwaitedObject).where(awaited, this).returning(AwaitedObject.sop_instance_uid)).all()
-    return bool(removed) and not tx.scalar(select(exists().where(awaited)))
+    this = {"series": object.series_instance_uid, "object": object.sop_instance_uid}
+    return bool(tx.execute(_ARRIVED, this).all()) and not tx.scalar(select(exists().where(_OF_SERIES)), this)

@@ -1,31 +1,35 @@
 """Series on their way in: which are open, which are due, and which of their objects wait for a job."""
 
 from datetime import datetime
+from functools import cache
+from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
+from storage.entering import Insert, enter, insert_into, table_of
 from storage.schema import ObjectKind, Series, SeriesState, StoredObject
 
 
-def touch_series(tx: Session, object: StoredObject, route: str | None, due_at: datetime | None) -> Series:
+def touch_series(tx: Session, object: StoredObject, route: str | None, due_at: datetime | None) -> None:
     """Note that an object of a series has arrived, and open the series, again if need be.
+
+    The series is locked to this transaction.
 
     route: the route that takes the object, or None if none does; that leaves a series open for its other
         objects as it is.
     due_at: when the quiet time ends; None leaves it as it is.
     """
-    uid, study_uid = object.series_instance_uid, object.study_instance_uid
-    series = _locked(tx, uid) or _entered(tx, uid, study_uid, object.received_at)
-    series.study_instance_uid = study_uid
-    series.last_received_at = max(series.last_received_at, object.received_at)
-    if route is not None:
-        series.route = route
-        series.state = SeriesState.OPEN
-        series.due_at = due_at or series.due_at
-    tx.flush()
-    return series
+    connection = tx.connection()
+    arrived = {
+        "series_instance_uid": object.series_instance_uid,
+        "study_instance_uid": object.study_instance_uid,
+        "last_received_at": object.received_at,
+        "route": route,
+        "state": SeriesState.UNROUTED if route is None else SeriesState.OPEN,
+        "due_at": due_at if route is not None else None,
+    }
+    connection.execute(_touched(connection.dialect.name, routed=route is not None), arrived)
 
 
 def expect_series(tx: Session, series_instance_uid: str, study_instance_uid: str, now: datetime) -> Series:
@@ -80,16 +84,23 @@ def _locked(tx: Session, series_instance_uid: str) -> Series | None:
 
 
 def _entered(tx: Session, series_instance_uid: str, study_instance_uid: str, at: datetime) -> Series:
-    series = Series(
-        series_instance_uid=series_instance_uid,
-        study_instance_uid=study_instance_uid,
-        state=SeriesState.UNROUTED,
-        last_received_at=at,
+    state = SeriesState.UNROUTED
+    values = {"series_instance_uid": series_instance_uid, "study_instance_uid": study_instance_uid, "state": state}
+    enter(tx, Series, {**values, "last_received_at": at})
+    # Another association may have opened it at the same moment.
+    return tx.get_one(Series, series_instance_uid, with_for_update=True, populate_existing=True)
+
+
+@cache
+def _touched(dialect: str, *, routed: bool) -> Insert:
+    """A series as an object of it leaves it; routed: whether a route takes the object."""
+    new = insert_into(table_of(Series), dialect)
+    known, arrived = table_of(Series).c, new.excluded
+    latest = case(
+        (arrived.last_received_at > known.last_received_at, arrived.last_received_at), else_=known.last_received_at
     )
-    try:
-        with tx.begin_nested():
-            tx.add(series)
-    except IntegrityError:
-        # Another association has opened it at the same moment.
-        return tx.get_one(Series, series_instance_uid, with_for_update=True, populate_existing=True)
-    return series
+    changed: dict[str, Any] = {"study_instance_uid": arrived.study_instance_uid, "last_received_at": latest}
+    if routed:
+        due_at = func.coalesce(arrived.due_at, known.due_at)
+        changed |= {"route": arrived.route, "state": arrived.state, "due_at": due_at}
+    return new.on_conflict_do_update(index_elements=[known.series_instance_uid], set_=changed)

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_node.deflated import inflated
 from dicom_node.network.incoming import StoreRequest, printable
@@ -49,13 +50,15 @@ class Arrival:
     mover: str | None = None
 
 
-def header_facts(path: Path) -> Dataset:
+def header_facts(path: Path, transfer_syntax_uid: str = DeflatedExplicitVRLittleEndian) -> Dataset:
     """The data set of a part-10 file up to its pixel data, without values of more than a megabyte.
 
+    transfer_syntax_uid: that of the file, if it is known; else it may be deflated.
     Nothing of it is read from the file later. Raises Unacceptable (0xC000) for what is not a DICOM file.
     """
     try:
-        file = inflated(path, _LARGEST_HEADER, whole=False) or path
+        deflated = transfer_syntax_uid == DeflatedExplicitVRLittleEndian
+        file = (inflated(path, _LARGEST_HEADER, whole=False) if deflated else None) or path
         header = dcmread(file, stop_before_pixels=True, defer_size=_LARGEST_VALUE)
         for tag in list(header.keys()):
             raw = header.get_item(tag, keep_deferred=True)
@@ -72,7 +75,7 @@ def examine(path: Path, digest: str, size: int, request: StoreRequest) -> tuple[
 
     0xC000: not to be parsed, or without the UIDs that identify it; 0xA900: other UIDs than the request's.
     """
-    header = header_facts(path)
+    header = header_facts(path, request.transfer_syntax_uid)
     sop_class_uid = _uid(header, "SOPClassUID")
     sop_instance_uid = _uid(header, "SOPInstanceUID")
     if sop_class_uid != request.sop_class_uid:

@@ -143,7 +143,9 @@ def test_associations_that_send_one_object_at_once_keep_it_once(database: Databa
 
 
 def arrive(tx: Session, number: int, route: str | None = "thorax", due_at: datetime | None = None) -> Series:
-    return touch_series(tx, keep_object(tx, received(number)).object, route, due_at)
+    object = keep_object(tx, received(number)).object
+    touch_series(tx, object, route, due_at)
+    return tx.get_one(Series, object.series_instance_uid, populate_existing=True)
 
 
 def test_a_series_is_due_when_its_quiet_time_is_over(database: Database) -> None:
