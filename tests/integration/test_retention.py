@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from config.errors import DamagedObject
 from config.retention import RetentionSettings
@@ -36,6 +36,7 @@ from storage.series import touch_series
 from storage.sought_commitments import add_sought, settle_sought
 from storage.transitions import JobState
 from tests.factory import xa
+from tests.peers import wait_until
 from tests.stored_jobs import received, reconstructed
 
 DAYS = RetentionSettings(originals_days=30, results_days=30)
@@ -291,6 +292,42 @@ def test_an_object_whose_file_is_removed_while_it_comes_again_is_not_entered_uns
         keep_object(tx, again)
         store.open(again.digest)
     assert _left(database) == 0
+
+
+def test_an_object_that_comes_again_while_its_rows_are_deleted_keeps_its_file(postgresql_url, store):
+    database = Database(postgresql_url)
+    database.migrate()
+    dataset = xa(frames=1, rows=16, columns=16)
+    again = received(store, dataset)
+    with database.transaction() as tx:
+        kept = keep_object(tx, again).object
+    entered, removed, outcomes = threading.Event(), threading.Event(), []
+
+    def enter() -> None:
+        with database.transaction() as tx:
+            outcomes.append(keep_object(tx, again).outcome)
+            entered.set()
+            removed.wait(60)
+
+    other = threading.Thread(target=enter)
+    with database.transaction() as tx:
+        delete_objects(tx, [kept.id])
+        other.start()
+        # It waits for this transaction, of which it cannot know yet whether it will be kept.
+        wait_until(lambda: _waits_for_a_lock(database), what="the other to wait")
+    assert entered.wait(60)
+    assert remove_files(database, store) == 0
+    removed.set()
+    other.join()
+    assert outcomes == ["new"]
+    store.verify(kept.digest)
+    database.close()
+
+
+def _waits_for_a_lock(database: Database) -> bool:
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    with database.reading() as tx:
+        return tx.execute(waiting).scalar_one() > 0
 
 
 def test_what_another_transaction_is_about_is_left_alone(postgresql_url, store):
