@@ -6,6 +6,7 @@ Prints a line a step and a summary. Ends with 1, and names seed and step, when s
 twice, stuck, orphaned or missing from the audit trail.
 """
 
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -28,18 +29,21 @@ def main(
     mutation: Annotated[str, typer.Option(help="Make this mistake, or none: " + ", ".join(MUTATIONS))] = "none",
 ) -> None:
     """Strike a whole node again and again."""
-    with tempfile.TemporaryDirectory(prefix="fullfield-faults-", ignore_cleanup_errors=True) as folder:
-        report = run(
-            Path(folder),
-            number=number,
-            seed=seed,
-            first=first,
-            database=database,
-            mutation=mutation,
-            fault=fault,
-            say=lambda line: print(line, flush=True),
-        )
-    sys.exit(bool(report.violations))
+    folder = Path(tempfile.mkdtemp(prefix="fullfield-faults-"))
+    report = run(
+        folder,
+        number=number,
+        seed=seed,
+        first=first,
+        database=database,
+        mutation=mutation,
+        fault=fault,
+        say=lambda line: print(line, flush=True),
+    )
+    if report.violations:
+        print(f"Logs, what was sent and what was kept lie in {folder}.")
+        sys.exit(1)
+    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

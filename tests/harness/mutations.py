@@ -9,6 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from tests.harness.violations import Kind
+
 
 @dataclass(frozen=True)
 class Mutation:
@@ -19,6 +21,8 @@ class Mutation:
     apply: Callable[[], None]
     #: The fault that brings it to light, as `tests.harness.faults.named` knows it.
     fault: str
+    #: Of which kind the violation is that shows it.
+    caught_as: Kind
 
 
 def _no_folder_sync() -> None:
@@ -168,39 +172,65 @@ def _results_tell_when_they_were_made() -> None:
 
 MUTATIONS: dict[str, Mutation] = {
     "no-folder-sync": Mutation(
-        "The folder of a kept file is not synced.", _no_folder_sync, "power intake.association_ended 1"
+        "The folder of a kept file is not synced.",
+        _no_folder_sync,
+        "power intake.association_ended 1",
+        "lost",
     ),
-    "no-file-sync": Mutation("A kept file is not synced.", _no_file_sync, "power intake.association_ended 1"),
+    "no-file-sync": Mutation("A kept file is not synced.", _no_file_sync, "power intake.association_ended 1", "lost"),
     "acknowledged-before-the-commit": Mutation(
         "A sender hears success a second before the row is committed.",
         _acknowledged_before_the_commit,
         "kill intake.association_ended 1",
+        "lost",
     ),
     "short-writes-are-overlooked": Mutation(
-        "What does not fit on the disk is left out.", _short_writes_are_overlooked, "ENOSPC incoming.write 2"
+        "What does not fit on the disk is left out.",
+        _short_writes_are_overlooked,
+        "ENOSPC incoming.write 2",
+        "lost",
     ),
-    "no-lease-check": Mutation("A worker that has lost its lease ends the job.", _no_lease_check, "frozen"),
+    "no-lease-check": Mutation("A worker that has lost its lease ends the job.", _no_lease_check, "frozen", "stuck"),
     "jobs-of-the-dead-are-kept": Mutation(
-        "No lease of a job runs out.", _jobs_of_the_dead_are_kept, "kill worker.claimed 1"
+        "No lease of a job runs out.",
+        _jobs_of_the_dead_are_kept,
+        "kill worker.claimed 1",
+        "stuck",
     ),
     "forgotten-outbox-row": Mutation(
-        "No delivery is entered for a Segmentation.", _forgotten_outbox_row, "kill worker.entered 1"
+        "No delivery is entered for a Segmentation.",
+        _forgotten_outbox_row,
+        "kill worker.entered 1",
+        "lost",
     ),
     "rows-before-files": Mutation(
-        "Results are entered a second before their files are written.", _rows_before_files, "kill worker.entered 1"
+        "Results are entered a second before their files are written.",
+        _rows_before_files,
+        "kill worker.entered 1",
+        "lost",
     ),
     "results-tell-when-they-were-made": Mutation(
-        "Two attempts make two files of one result.", _results_tell_when_they_were_made, "kill worker.before_entering 1"
+        "Two attempts make two files of one result.",
+        _results_tell_when_they_were_made,
+        "kill worker.before_entering 1",
+        "orphaned",
     ),
     "settled-before-it-is-sent": Mutation(
-        "A delivery is settled before it is sent.", _settled_before_it_is_sent, "kill delivery.settled 1"
+        "A delivery is settled before it is sent.",
+        _settled_before_it_is_sent,
+        "kill delivery.settled 1",
+        "lost",
     ),
     "deliveries-of-the-dead-are-kept": Mutation(
-        "What a dead node had under way stays its own.", _deliveries_of_the_dead_are_kept, "kill delivery.taken 1"
+        "What a dead node had under way stays its own.",
+        _deliveries_of_the_dead_are_kept,
+        "kill delivery.taken 1",
+        "stuck",
     ),
     "audit-rows-of-their-own": Mutation(
         "The audit row of an object is committed after the object.",
         _audit_rows_of_their_own,
         "kill intake.before_acknowledgement 1",
+        "untold",
     ),
 }

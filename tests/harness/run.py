@@ -1,6 +1,7 @@
 """A run: so many faults, one after the other, and the judgement after each."""
 
 import random
+import shutil
 import statistics
 import time
 from collections import Counter
@@ -9,13 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tests.harness.checks import Judge, Violation
+from tests.harness.checks import Judge
 from tests.harness.faults import Work, drawn, named
 from tests.harness.place import Place, place
 from tests.harness.senders import Sender, Ward
+from tests.harness.violations import Violation
 
-#: Seconds that senders and node may take to come to rest after a fault.
+#: Seconds without any step told after which what is under way counts as stuck.
 PATIENCE = 180.0
+#: So many times as long it may go on with steps: it may as well try for ever.
+_LONGEST = 5
 
 Say = Callable[[str], None]
 
@@ -46,6 +50,23 @@ class Report:
             f"{self.faults} faults ({self.missed} more were never reached), {self.acknowledged} objects acknowledged: "
             f"{broken}{others}; audit trail of {self.told} rows{ready}; seed {seed}, {database}"
         )
+
+
+class Patience:
+    """Is over when nothing has happened for so long; a busy machine takes its time."""
+
+    def __init__(self, steps: Callable[[], int], seconds: float) -> None:
+        self._steps = steps
+        self._seconds = seconds
+        self._seen = -1
+        self._since = self._begun = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Whether there is nothing to wait for any more."""
+        now, steps = time.monotonic(), self._steps()
+        if steps != self._seen:
+            self._seen, self._since = steps, now
+        return now - self._since > self._seconds or now - self._begun > _LONGEST * self._seconds
 
 
 def run(
@@ -81,6 +102,7 @@ def run(
                 say(f"FAULT step {step} ({chosen.name}), seed {seed}: {violation.kind}: {violation.sentence}")
             say(f"{step}: {chosen.name}{'' if came_to_pass else ', never reached'}; {time.monotonic() - begun:.1f} s")
             if violations:
+                shutil.copytree(here.disk.root, folder / "kept")
                 break
         else:
             report.violations += _in_the_end(judge, say)
@@ -98,28 +120,25 @@ def _strike(
     senders: list[Sender],
     patience: float,
 ) -> tuple[bool, list[Violation]]:
-    for sender in senders:
-        sender.start()
-    end = time.monotonic() + patience
+    patient = Patience(judge.steps_told, patience)
 
     def is_done() -> bool:
         is_sent = not any(sender.is_alive() for sender in senders)
-        return (is_sent and judge.why_unsettled() is None) or time.monotonic() > end
+        return (is_sent and judge.why_unsettled() is None) or patient.is_over()
 
+    for sender in senders:
+        sender.start()
     came_to_pass = strike(here, Work(senders, is_done, judge.is_at_work))
     here.node.tend()
-    for sender in senders:
-        sender.join(max(0.0, end - time.monotonic()))
-        judge.acknowledge(sender.acknowledged)
+    while not is_done():
+        time.sleep(0.1)
     stuck = [Violation("stuck", f"{sender.name} is not rid of its objects") for sender in senders if sender.is_alive()]
     for sender in senders:
         sender.give_up()
+        judge.acknowledge(sender.acknowledged)
     why = judge.why_unsettled()
-    while why is not None and time.monotonic() < end:
-        time.sleep(0.05)
-        why = judge.why_unsettled()
     if why is not None:
-        stuck.append(Violation("stuck", f"after {patience:g} s {why}"))
+        stuck.append(Violation("stuck", f"for {patience:g} s nothing has happened, and {why}"))
     return came_to_pass, [*stuck, *judge.violations()]
 
 

@@ -1,0 +1,95 @@
+"""The fault harness (`make faults`): a node holds under it, and a node that makes a mistake is found out."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+import dicom_node
+import storage
+from tests.harness.faults import KINDS, POINTS
+from tests.harness.mutations import MUTATIONS
+from tests.harness.place import CHECKOUT
+from tests.harness.power import forget_unsynced
+from tests.harness.run import run
+
+#: Each is caught in a moment, by its own fault.
+QUICKLY_CAUGHT = "acknowledged-before-the-commit"
+#: Seconds that a node with a mistake has to come to rest; one that is stuck never does.
+PATIENCE = 90.0
+
+
+def test_a_node_struck_at_drawn_instants_loses_duplicates_and_forgets_nothing(tmp_path: Path) -> None:
+    report = run(tmp_path, number=2, seed=7, say=print)
+    assert (report.violations, report.faults + report.missed) == ([], 2)
+
+
+def test_an_attempt_that_dies_before_its_results_are_entered_leaves_no_files_behind(tmp_path: Path) -> None:
+    report = run(tmp_path, number=1, seed=7, fault="kill worker.before_entering 1", say=print)
+    assert (report.violations, report.faults) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == QUICKLY_CAUGHT else pytest.mark.long) for name in MUTATIONS]
+)
+def test_a_node_that_makes_a_mistake_is_found_out(tmp_path: Path, name: str) -> None:
+    mutation = MUTATIONS[name]
+    report = run(tmp_path, number=1, seed=7, mutation=name, fault=mutation.fault, patience=PATIENCE, say=print)
+    assert mutation.caught_as in {violation.kind for violation in report.violations}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_node_struck_forty_times_loses_duplicates_and_forgets_nothing(
+    tmp_path: Path, database: Literal["sqlite", "postgresql"]
+) -> None:
+    report = run(tmp_path, number=40, seed=8, database=database, say=print)
+    assert (report.violations, report.faults + report.missed) == ([], 40)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", [name for name in KINDS if name != "database"])
+def test_a_node_holds_under_each_kind_of_fault(tmp_path: Path, kind: str) -> None:
+    assert run(tmp_path, number=1, seed=9, fault=kind, say=print).violations == []
+
+
+def test_each_instant_that_the_harness_names_is_one_of_the_product() -> None:
+    rooms = [Path(package.__file__).parent for package in (storage, dicom_node) if package.__file__]
+    sources = [path.read_text() for room in rooms for path in room.rglob("*.py") if path.name != "faultpoint.py"]
+    assert set(POINTS) <= {name for text in sources for name in re.findall(r'faultpoint\("([a-z_.]+)"\)', text)}
+
+
+@pytest.mark.parametrize(
+    ("done", "left"),
+    [
+        ("path.write_bytes(b'x' * 9); path.rename(kept)", {"incoming/one": 0}),
+        ("path.write_bytes(b'x' * 9); sync(path); path.rename(kept)", {"incoming/one": 9}),
+        ("path.write_bytes(b'x' * 9); path.rename(kept); sync(kept.parent)", {"objects/one": 0}),
+        ("path.write_bytes(b'x' * 9); sync(path); path.rename(kept); sync(kept.parent)", {"objects/one": 9}),
+        ("folder.mkdir(); (folder / 'two').write_bytes(b'x'); sync(folder / 'two'); sync(folder)", {}),
+        ("folder.mkdir(); sync(folder.parent)", {}),
+    ],
+)
+def test_a_cut_of_the_power_costs_what_nobody_has_synced_and_no_more(
+    tmp_path: Path, done: str, left: dict[str, int]
+) -> None:
+    (tmp_path / "incoming").mkdir()
+    (tmp_path / "objects").mkdir()
+    code = f"""
+import os
+from pathlib import Path
+from tests.harness.power import keep_journal
+def sync(path):
+    handle = os.open(path, os.O_RDONLY); os.fsync(handle); os.close(handle)
+root = Path({str(tmp_path)!r})
+path, kept, folder = root / "incoming/one", root / "objects/one", root / "objects/folder"
+keep_journal(root / "journal")
+{done}
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True)
+    forget_unsynced(tmp_path / "journal", tmp_path)
+    files = [path for room in ("incoming", "objects") for path in (tmp_path / room).rglob("*") if path.is_file()]
+    assert {str(path.relative_to(tmp_path)): path.stat().st_size for path in files} == left
