@@ -102,7 +102,10 @@ class AllowedWebClient(Section):
 
 
 class WebSettings(Section):
-    """DICOMweb (STOW-RS, QIDO-RS and WADO-RS) at `http://HOST:PORT/dicom-web`."""
+    """DICOMweb (STOW-RS, QIDO-RS and WADO-RS) at `http://HOST:PORT/dicom-web`.
+
+    Health and metrics are at `/live`, `/ready` and `/metrics`.
+    """
 
     host: Host = Field(default="127.0.0.1", description="Address to listen on; `0.0.0.0` for every network interface.")
     port: Port | None = Field(default=None, description="TCP port to listen on; unset: there is no DICOMweb.")

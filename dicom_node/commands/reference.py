@@ -83,6 +83,13 @@ def conformance_statement() -> str:
     return conformance_page(_MADE)
 
 
+def metrics_page() -> str:
+    """Every metric of a node."""
+    from dicom_node.commands.metrics_reference import metrics_page
+
+    return metrics_page(_MADE)
+
+
 #: By their places from the folder of the reference; the conformance statement lies beside that folder.
 def object_page() -> str:
     """What becomes of each attribute in each result object."""
@@ -97,6 +104,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "routes.md": routes_page,
     "cli.md": command_line_page,
     "model.md": model_page,
+    "metrics.md": metrics_page,
     "objects.md": object_page,
 }
 

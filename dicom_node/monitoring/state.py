@@ -54,7 +54,7 @@ class State(Collector):
         waiting: list[Metric] = []
         with suppress(FullfieldError):
             waiting = list(self._in_the_database())
-        yield _gauge("fullfield_database_up", "Whether the database answers.", bool(waiting))
+        yield _gauge("fullfield_database_up", "1 while the database answers, else 0.", bool(waiting))
         yield from waiting
 
     def _in_the_database(self) -> Iterator[Metric]:
@@ -67,9 +67,8 @@ class State(Collector):
         sought_of = "Requests for storage commitment without an answer"
         yield from _waiting("commitments_sought", sought_of, ("destination",), sought, now)
         yield _gauge("fullfield_commitment_reports_owed", "Reports on storage commitment that peers wait for.", owed)
-        if verified is not None:
-            age = "Since when some object has not been compared with its digest."
-            yield _gauge("fullfield_scrub_age_seconds", age, max((now - verified).total_seconds(), 0.0))
+        age = "For how long some object has not been compared with its digest."
+        yield _gauge("fullfield_scrub_age_seconds", age, max((now - (verified or now)).total_seconds(), 0.0))
 
 
 def _gauge(name: str, says: str, value: float) -> Metric:
@@ -79,8 +78,9 @@ def _gauge(name: str, says: str, value: float) -> Metric:
 def _waiting(
     name: str, says: str, labels: tuple[str, ...], found: Iterable[Waiting], now: datetime
 ) -> Iterator[Metric]:
-    counts = GaugeMetricFamily(f"fullfield_{name}", f"{says}.", labels=labels)
-    ages = GaugeMetricFamily(f"fullfield_{name}_oldest_seconds", f"{says}: age of the oldest.", labels=labels)
+    by = f"by {' and '.join(labels)}"
+    counts = GaugeMetricFamily(f"fullfield_{name}", f"{says}, {by}.", labels=labels)
+    ages = GaugeMetricFamily(f"fullfield_{name}_oldest_seconds", f"{says}, age of the oldest, {by}.", labels=labels)
     for waiting in found:
         counts.add_metric(waiting.of, waiting.count)
         ages.add_metric(waiting.of, max((now - waiting.since).total_seconds(), 0.0))

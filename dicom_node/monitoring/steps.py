@@ -45,26 +45,29 @@ class Steps(Collector):
         #: The last row that is counted; None before the first look.
         self._seen: int | None = None
         self._steps = Counter(
-            "fullfield_steps", "Steps that were taken, as the audit trail tells.", ("action", "outcome"), registry=None
+            "fullfield_steps",
+            "Steps that were taken, as the audit trail tells, by action and outcome.",
+            ("action", "outcome"),
+            registry=None,
         )
         self._bytes = Counter("fullfield_received_bytes", "Bytes of objects that are new here.", registry=None)
         self._stages = Histogram(
             "fullfield_stage_seconds",
-            "How long jobs were queued, worked on, delivered, committed.",
+            "How long jobs were in a stage (queued, working, delivering, committing), by stage and route.",
             ("stage", "route"),
             buckets=_SECONDS,
             registry=None,
         )
         self._model = Histogram(
             "fullfield_model_seconds_per_frame",
-            "Time of work for each frame, reading and writing included.",
+            "Time of work for each frame, reading and writing included, by route.",
             ("route",),
             buckets=_SECONDS_PER_FRAME,
             registry=None,
         )
         self._deliveries = Histogram(
             "fullfield_delivery_seconds",
-            "From a result to its acknowledgement.",
+            "From a result to its acknowledgement, by destination.",
             ("destination",),
             buckets=_SECONDS,
             registry=None,
