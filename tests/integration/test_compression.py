@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,8 +20,10 @@ from pydicom.uid import (
 )
 
 from config.mark import Mark
+from config.objects import ObjectProfile
 from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
+from dicom_node.network.contexts import UNCOMPRESSED
 from dicom_node.objects.secondary_capture import secondary_captures
 from dicom_node.workflow import compression
 from dicom_node.workflow.delivery import Courier
@@ -31,7 +34,7 @@ from storage.outbox import add_delivery
 from storage.queue import claim, finish
 from storage.schema import ObjectKind
 from storage.transitions import JobState
-from tests.factory import reconstruction, xa
+from tests.factory import Box, reconstruction, xa
 from tests.peers import Peer, free_port, orthanc, storescp, wait_until
 from tests.stored_jobs import deliveries, job_of, queue_job, received, wait_for
 
@@ -111,6 +114,72 @@ def test_a_picture_goes_in_the_best_syntax_that_the_peer_takes_and_arrives_equal
         assert np.array_equal(after.pixel_array, before.pixel_array)
         del before.PixelData, after.PixelData
         assert before == after
+
+
+#: Sources that differ in what an encoder or a peer may stumble over; odd in their dimensions.
+KINDS: dict[str, dict[str, Any]] = {
+    "8 bits": {"bits_stored": 8},
+    "8 bits in 16": {"bits_stored": 8, "bits_allocated": 16},
+    "9 bits": {"bits_stored": 9},
+    "12 bits": {},
+    "16 bits": {"bits_stored": 16},
+    "8 bits, signed": {"bits_stored": 8, "signed": True},
+    "12 bits, signed": {"signed": True},
+    "16 bits, signed": {"bits_stored": 16, "signed": True},
+    "8 bits, inverse": {"bits_stored": 8, "photometric": "MONOCHROME1"},
+    "14 bits, inverse": {"bits_stored": 14, "photometric": "MONOCHROME1"},
+    "moving": {"aperture": [Box(3, 5, 30, 28), Box(9, 2, 40, 22)]},
+    "one frame": {"frames": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def measured_pictures() -> dict[str, tuple[Dataset, np.ndarray, np.ndarray]]:
+    """By its UID each picture of each kind of source in each profile, and what of it was measured: mask and values."""
+    pictures = {}
+    for kind in KINDS.values():
+        image = xa(**({"rows": 33, "columns": 47, "frames": 2} | kind))
+        made = reconstruction(image, kind.get("aperture"))
+        stored = image.pixel_array.reshape(made.aperture.shape)
+        for profile in get_args(ObjectProfile):
+            results = secondary_captures(image, made, route="all", mark=Mark(), profile=profile)
+            for number, picture in enumerate(results):
+                frames = slice(number, number + 1) if len(results) > 1 else slice(None)
+                pictures[picture.SOPInstanceUID] = (picture, made.aperture[frames], stored[frames])
+    return pictures
+
+
+def check(got: list[Dataset], sent: dict[str, tuple[Dataset, np.ndarray, np.ndarray]]) -> None:
+    assert {each.SOPInstanceUID for each in got} == set(sent)
+    for each in got:
+        picture, aperture, stored = sent[each.SOPInstanceUID]
+        shown = each.pixel_array.reshape(aperture.shape)
+        assert np.array_equal(shown[aperture], stored[aperture])
+        assert (each.BitsStored, each.PixelRepresentation) == (picture.BitsStored, picture.PixelRepresentation)
+
+
+@pytest.mark.parametrize("option", ["+x=", "+xi", "+xb", "+xd", "+xt", "+xv", "+xr", "+xa"])
+def test_measured_pixels_are_equal_after_travelling_to_dcmtk(here, tmp_path, measured_pictures, option):
+    with storescp(tmp_path / "pacs", option) as peer:
+        got = arrived(here, peer, *(picture for picture, _, _ in measured_pictures.values()))
+    check(got, measured_pictures)
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, JPEGLSLossless, JPEG2000Lossless],
+    ids=lambda syntax: syntax.name,
+)
+def test_measured_pixels_are_equal_after_travelling_to_orthanc(here, tmp_path, measured_pictures, taken):
+    job = due(here, *(picture for picture, _, _ in measured_pictures.values()))
+    # What cannot be had in a syntax without loss goes uncompressed.
+    accepted = [taken] if taken in UNCOMPRESSED else [taken, ExplicitVRLittleEndian]
+    with orthanc(tmp_path / "pacs", AcceptedTransferSyntaxes=accepted) as peer:
+        with delivering(here, peer.port, peer.ae_title):
+            wait_for(here[0], job, JobState.DELIVERED)
+        got = [dcmread(BytesIO(peer.read(f"/instances/{instance}/file"))) for instance in peer.get("/instances")]
+    assert taken in {each.file_meta.TransferSyntaxUID for each in got}
+    check(got, measured_pictures)
 
 
 def test_signed_pixels_go_in_a_syntax_that_keeps_the_sign(here, tmp_path):

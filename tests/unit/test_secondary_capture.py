@@ -64,19 +64,6 @@ def cines(draw):
     return source, reconstruction(source, boxes, noise=draw(st.integers(0, 9)))
 
 
-@settings(max_examples=80, deadline=None)
-@given(cine=cines(), border=st.sampled_from(["solid", "dashed"]))
-def test_measured_pixels_are_bit_equal_for_every_kind_of_source(cine, border):
-    source, made = cine
-    results = capture(source, made, mark=Mark(border=border))
-    found = pixels(results)
-    original = source.pixel_array.reshape(found.shape)
-    assert np.array_equal(found[made.aperture], original[made.aperture])
-    assert {(each.BitsStored, each.PixelRepresentation) for each in results} == {
-        (source.BitsStored, source.PixelRepresentation)
-    }
-
-
 @settings(max_examples=40, deadline=None)
 @given(cine=cines())
 def test_the_same_arguments_give_the_same_bytes(cine):
