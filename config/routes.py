@@ -269,6 +269,12 @@ class RouteTable(_Table):
         """The destination of that name, or None when the file has none."""
         return next((destination for destination in self.destinations if destination.name == name), None)
 
+    @property
+    def archives(self) -> frozenset[str]:
+        """AE titles of the destinations from which some route fetches."""
+        named = {route.fetch_priors for route in self.routes}
+        return frozenset(destination.ae_title for destination in self.destinations if destination.name in named)
+
     def queued(self, route: Route) -> QueuedRoute:
         """What a job carries that is queued by this route now."""
         named = {name: self.destination(name) for name in route.destinations}

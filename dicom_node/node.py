@@ -95,6 +95,7 @@ class Node:
             on_kept=self._object_kept,
             on_release=self._association_ended,
             full_below_bytes=settings.storage.full_below_mb << 20,
+            archives=lambda: self.routes.table.archives,
         )
         self._listener = Listener(
             settings.listener,

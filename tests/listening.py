@@ -64,8 +64,9 @@ class Node:
             self._on_kept,
             lambda _, series, calling_ae: self.released.append((series, calling_ae)),
             full_below_bytes,
+            lambda: self.table.archives,
         )
-        #: Its destinations are those of a C-MOVE.
+        #: Its destinations are those of a C-MOVE, and those that may be fetched from.
         self.table = RouteTable()
         retrievals = Retrievals(
             self.database,

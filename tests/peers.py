@@ -75,6 +75,12 @@ class Orthanc(Peer):
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read())
 
+    def put(self, path: str, content: Any) -> None:
+        """PUT JSON to a path of the REST interface."""
+        address = f"http://127.0.0.1:{self.http_port}{path}"
+        request = urllib.request.Request(address, json.dumps(content).encode(), method="PUT")
+        urllib.request.urlopen(request, timeout=30).close()
+
     def delete(self, path: str) -> None:
         """DELETE a path of the REST interface."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", method="DELETE")

@@ -170,6 +170,7 @@ archive beside the source. It is one application entity, by default `{ae_title}`
 | Storage commitment, push model | SCP and SCU | N-ACTION, N-EVENT-REPORT |
 | Modality performed procedure step | SCP | N-CREATE, N-SET |
 | Query/Retrieve, study root and patient root | SCP | C-FIND, C-MOVE, C-GET |
+| Query/Retrieve, study root | SCU | C-FIND, C-MOVE |
 | DICOMweb | origin server | see 6.4 |
 
 Media are neither written nor read.
@@ -237,6 +238,14 @@ of the levels above may be left out.
 
 {keys}
 
+### 4.7 Query/Retrieve SCU
+
+Where a route has `fetch_priors`, the node asks that destination for the series of a study (C-FIND, study root, level
+SERIES) and then for one after another of those that it lacks (C-MOVE, level SERIES) to `listener.ae_title`; no
+relational queries, and no C-CANCEL. A C-STORE whose Move Originator is the node is kept and reconstructed by no route.
+0xA7xx, silence and a lost connection are tried again for a day, ever more rarely; any other failure ends the fetch, and
+0xB000 is told with the numbers.
+
 ## 5 Configuration
 
 AE titles, each with the peers that may call it and its limits; address, ports, TLS and DICOMweb:
@@ -288,6 +297,7 @@ transfer syntax is proposed in a context of its own.
 | passing on, C-MOVE | that of the object | SCU |
 | asking for storage commitment | Storage Commitment Push Model | SCU |
 | reporting on storage commitment | Storage Commitment Push Model | SCP, by role selection |
+| fetching other series of a study | Study Root Query/Retrieve, FIND and MOVE | SCU |
 | `fullfield doctor` | Verification | SCU |
 
 ### 6.3 Statuses
@@ -352,6 +362,6 @@ Reports use codes of DCM, SCT and UCUM, and of the private scheme `{scheme}`, wh
 ### 8.5 Not supported
 
 Modality worklist, instance availability notification, print, unified procedure step, hanging protocols, media, MPPS as
-SCU, Query/Retrieve as SCU, asynchronous operations, user identity, Kerberos and SAML, video (MPEG) and SMPTE transfer
+SCU, C-GET as SCU, asynchronous operations, user identity, Kerberos and SAML, video (MPEG) and SMPTE transfer
 syntaxes, JPEG XL, fuzzy matching, empty-value and multiple-value matching.
 """

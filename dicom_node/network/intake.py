@@ -6,7 +6,7 @@ object, what is to happen next, and the audit row. Whatever goes wrong becomes a
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -49,6 +49,7 @@ class Intake:
     """Where objects come in, over an object store and a database.
 
     full_below_bytes: free space below which objects are refused as out of resources (0xA700).
+    archives: gives the AE titles of those who may send what this node has asked for without telling so.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class Intake:
         on_kept: OnKept,
         on_release: OnRelease,
         full_below_bytes: int,
+        archives: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._store = store
         self._database = database
         self._on_kept = on_kept
         self._on_release = on_release
         self._full_below_bytes = full_below_bytes
+        self._archives = archives
         self._series: dict[str, dict[str, None]] = {}
         self._late: list[AuditEntry] = []
         self._late_lock = threading.Lock()
@@ -172,13 +175,7 @@ class Intake:
         """Promise 1: durable file, then one committed transaction; only then may it be acknowledged."""
         self._store.keep(arrival.path, arrival.digest)
         with self._transaction() as tx:
-            fetch = fetch_behind(
-                tx,
-                study_instance_uid=arrival.study_instance_uid,
-                series_instance_uid=arrival.series_instance_uid,
-                mover=arrival.mover,
-                calling_ae=arrival.calling_ae,
-            )
+            fetch = self._fetch_behind(tx, arrival)
             kept = keep_object(tx, _received(arrival, header, ObjectKind.FETCHED if fetch else ObjectKind.ORIGINAL))
             # Retention may have removed an equal file since; now that the row is entered it does so no more.
             self._store.open(arrival.digest).close()
@@ -191,6 +188,18 @@ class Intake:
             faultpoint("intake.before_commit")
         faultpoint("intake.before_acknowledgement")
         return kept
+
+    def _fetch_behind(self, tx: Session, arrival: Arrival) -> Fetch | None:
+        """The fetch for which an object arrives; who sends of its own accord is not looked up."""
+        if arrival.mover is None and arrival.calling_ae not in self._archives():
+            return None
+        return fetch_behind(
+            tx,
+            study_instance_uid=arrival.study_instance_uid,
+            series_instance_uid=arrival.series_instance_uid,
+            mover=arrival.mover,
+            calling_ae=arrival.calling_ae,
+        )
 
     def _tell(self, arrival: Arrival, kept: Kept) -> None:
         event = {"new": "object kept", "repeated": "object repeated", "aside": "object kept aside"}

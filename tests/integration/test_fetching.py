@@ -1,6 +1,5 @@
 """Other series of a study, fetched where a route asks for it: they arrive once, and no job takes them in."""
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,9 +40,13 @@ class Ward:
         self.node = node
         self.folder = folder
         self.study = generate_uid()
-        self.table = table(port, title)
+        node.table = table(port, title)
         known = {"table": lambda: self.table, "ae_title": "FULLFIELD", "name": "node"}
         self.fetcher = Fetcher(node.database, QUICK.model_copy(update=patience), **known)
+
+    @property
+    def table(self) -> RouteTable:
+        return self.node.table
 
     def cine(self, modality: str = "XA", **attributes) -> Path:
         """A file of the study, in a series of its own unless said otherwise."""
@@ -176,7 +179,7 @@ def test_what_was_fetched_is_an_input_when_the_modality_sends_it(tmp_path):
 
 def test_the_modalities_are_those_of_the_route(tmp_path):
     with ward_and_pacs(tmp_path) as (here, pacs):
-        here.table = table(pacs.port, TITLE, modality=("RF",))
+        here.node.table = table(pacs.port, TITLE, modality=("RF",))
         sent, other, run = here.cine("RF"), here.cine(), here.cine("RF")
         assert storescu(pacs.port, other, run, called=TITLE).accepted
         here.sends(sent)
@@ -247,7 +250,7 @@ def test_a_pacs_that_stays_away_is_given_up(tmp_path):
 def test_an_archive_that_left_the_routes_file_is_asked_no_more(tmp_path):
     with ward(tmp_path, free_port()) as here:
         here.sends(here.cine())
-        here.table = RouteTable()
+        here.node.table = RouteTable()
         assert here.fetched().state == FetchState.REFUSED
         assert here.fetched().reason == "destination 'pacs' is no longer in the routes file"
 
@@ -266,9 +269,8 @@ class Archive:
         #: Files that it sends for whatever is asked, and whether it tells for whom.
         self.sends: list[Path] = []
         self.tells_mover = True
-        self.move_status = 0x0000
+        self.before_sending: Callable[[], None] = lambda: None
         self.moves: list[Dataset] = []
-        self.arrived = threading.Event()
 
     @contextmanager
     def running(self) -> Iterator["Archive"]:
@@ -284,6 +286,7 @@ class Archive:
 
     def _moved(self, event: evt.Event):
         self.moves.append(event.identifier)
+        self.before_sending()
         mover = event.assoc.requestor.ae_title
         association = AE(TITLE).associate(
             "127.0.0.1", self.node_port, [build_context(XRayAngiographicImageStorage)], ae_title="FULLFIELD"
@@ -295,8 +298,6 @@ class Archive:
         # pynetdicom sends by itself what it is given: here nothing is left for it.
         yield "127.0.0.1", self.node_port, {"contexts": [build_context(XRayAngiographicImageStorage)]}
         yield 0
-        if self.move_status:
-            yield self.move_status, None
 
 
 def answer(path: Path) -> tuple[int, Dataset]:
@@ -341,6 +342,18 @@ def test_what_was_not_asked_for_is_kept_and_that_is_told(tmp_path):
         reasons = {row.details["reason"] for row in here.node.rows("object_fetched")}
         assert reasons == {"it is of another series than was asked for"}
         assert len(here.jobs()) == 1
+
+
+def test_who_sends_of_its_own_accord_is_not_taken_for_an_archive_at_it(tmp_path):
+    with ward_and_archive(tmp_path) as (here, archive):
+        both = here.cine()
+
+        # While the archive is asked for a series, the modality sends it, too.
+        archive.finds, archive.before_sending = answers(both), lambda: here.sends(both)
+        here.sends(here.cine())
+        assert here.fetched().state == FetchState.FETCHED
+        assert here.kept(ObjectKind.FETCHED) == []
+        assert here.jobs()[-1] == [uid(both)]
 
 
 def test_answers_of_other_studies_and_such_as_are_none_are_passed_over(tmp_path):
