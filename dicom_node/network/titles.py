@@ -63,7 +63,7 @@ class Title:
         """Hold a peer back until another object of its may be kept."""
         wait = self._pace.take_turn()
         if wait > 0:
-            log.debug("a peer is held back", calling_ae=peer.calling_ae, seconds=round(wait, 1))
+            log.info("a peer is held back", calling_ae=peer.calling_ae, seconds=round(wait, 1))
             time.sleep(wait)
 
 

@@ -129,15 +129,19 @@ def test_a_report_on_storage_commitment_comes_from_the_title_that_was_asked(tmp_
         path = cine(tmp_path)
         assert storescu(node.port, path).accepted
         carm = Modality(node)
-        carm.ask_and_leave([(XA, dcmread(path).SOPInstanceUID)], called="GUESTS")
-        wait_until(lambda: waiting_for_the_peer(node))
+        with carm.association():
+            carm.ask_and_leave([(XA, dcmread(path).SOPInstanceUID)], called="GUESTS")
+            # Due, with no way to the peer but an association with another title.
+            postponed = wait_until(lambda: waiting_for_the_peer(node))
         with carm.association():
             assert echoscu(node.port).accepted
         with carm.association(called="GUESTS"):
             assert carm.report().committed == [dcmread(path).SOPInstanceUID]
         assert [report.called for report in carm.reports] == ["GUESTS"]
-        (told,) = node.rows("commitment_reported")
+        (told,) = wait_until(lambda: node.rows("commitment_reported"))
         assert told.details["over"] == "another association of the peer's"
+        # A call of another title is none that the report has waited for.
+        assert len(node.rows("commitment_postponed")) == len(postponed)
 
 
 def test_a_new_association_for_a_report_is_of_the_title_that_was_asked_to_the_port_of_its_entry(tmp_path):
