@@ -36,6 +36,8 @@ class Scrubber:
         self._database = database
         self._store = store
         self._period = timedelta(days=days)
+        #: Bytes of all objects, counted when something first comes due.
+        self._held: int | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scrubber", daemon=True)
 
@@ -72,9 +74,11 @@ class Scrubber:
             now = current_time(tx)
             due = longest_unread(tx, before=now - self._period, limit=AT_ONCE)
             if not due:
+                self._held = None
                 return False
-            held = bytes_unread(tx, before=now)
-        pace = max(_HEADROOM * held / self._period.total_seconds(), _LEAST_BYTES_A_SECOND)
+            if self._held is None:
+                self._held = bytes_unread(tx, before=now)
+        pace = max(_HEADROOM * self._held / self._period.total_seconds(), _LEAST_BYTES_A_SECOND)
         noted = scrub(self._database, self._store, due, lambda object: not self._stopping.wait(object.size / pace))
         for verdict in noted:
             sop_instance = hashed(verdict.sop_instance_uid)

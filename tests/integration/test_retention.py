@@ -1,5 +1,9 @@
 """What has had its days is deleted, rows before files and with an audit row; what anybody needs is not."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,6 +19,7 @@ from dicom_node.workflow.retention import Retention
 from storage.audit_trail import trail
 from storage.catalogue import catalogue
 from storage.database import Database, current_time
+from storage.faultpoint import VARIABLE
 from storage.files import ObjectStore
 from storage.objects import find_object, keep_object
 from storage.outbox import acknowledge
@@ -358,3 +363,37 @@ def test_an_unrouted_series_holds_nothing(database, store):
     assert _pass(database, store) == 1
     with database.reading() as tx:
         assert tx.get(Series, kept.series_instance_uid).state == SeriesState.UNROUTED
+
+
+@pytest.mark.parametrize("point", ["retention.deleted", "retention.removed", "database.before_commit"])
+def test_a_death_in_the_middle_leaves_no_row_without_its_file_and_the_next_pass_clears_up(
+    sqlite_url: str, store: ObjectStore, tmp_path: Path, point: str
+):
+    database = Database(sqlite_url)
+    database.migrate()
+    for number in range(3):
+        _kept(database, store, seed=number)
+    _age(database, 31)
+    orders = tmp_path / "orders"
+    orders.write_text(f"1 {point} 1 kill")
+    program = """if True:
+        import sys, threading
+        from pathlib import Path
+        from config.retention import RetentionSettings
+        from dicom_node.workflow.retention import Retention
+        from storage.database import Database
+        from storage.files import ObjectStore
+        settings = RetentionSettings(originals_days=30)
+        Retention(Database(sys.argv[1]), ObjectStore(Path(sys.argv[2])), settings, threading.Event()).keep_to_days()
+    """
+    command = [sys.executable, "-c", program, sqlite_url, str(store.root)]
+    ended = subprocess.run(command, env={**os.environ, VARIABLE: str(orders)}, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    with database.reading() as tx:
+        for digest in tx.scalars(select(StoredObject.digest)):
+            store.verify(digest)
+    _pass(database, store)
+    assert (_left(database), list(store.files())) == (0, [])
+    with database.reading() as tx:
+        assert len([row for row in trail(tx) if row.action == Action.OBJECT_DELETED]) == 3
+    database.close()
