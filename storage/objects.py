@@ -84,8 +84,8 @@ def keep_object(tx: Session, received: ReceivedObject) -> Kept:
             known.damage = None  # Its file was just replaced by a whole one.
             return Kept(known, "repeated", is_result)
         values["kind"] = received.kind if first is None else ObjectKind.ASIDE
-    # Not before the row is entered, which may have waited for its deletion: a file of these bytes that is to be removed is
-    # wanted again. Where its removal is under way, this waits for it.
+    # A file of these bytes that is to be removed is wanted again; where that is under way, this waits for it. It comes
+    # after the row, which may have waited for an earlier one's deletion.
     tx.execute(_NOT_TO_BE_REMOVED, {"wanted": received.digest})
     row = StoredObject(id=number, **values)
     make_transient_to_detached(row)
