@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
     model_validator,
 )
@@ -68,6 +70,13 @@ def _private_creator(value: str) -> str:
     if not re.fullmatch(r"(?! )[^\\\x00-\x1f]{1,64}(?<! )", value):
         raise ValueError(f"must be 1 to 64 characters without a backslash or blanks around them, not {value!r}")
     return value
+
+
+def _web_address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in value:
+        raise ValueError("must be an address such as https://pacs.example.org/dicom-web, with no password in it")
+    return value.rstrip("/")
 
 
 Name = Annotated[str, AfterValidator(_name)]
@@ -130,9 +139,24 @@ class Destination(_Table):
     """A DICOM system that receives results."""
 
     name: Name = Field(description="Name by which routes mean it; unique.")
-    ae_title: AETitle = Field(description="AE title of the system (called AE title).")
-    host: Host = Field(description="Host name or IP address.")
-    port: Port = Field(description="TCP port.")
+    ae_title: AETitle = Field(
+        default="",
+        description="AE title of the system (called AE title); needed, with `host` and `port`, without `url`.",
+    )
+    host: Host = Field(default="", description="Host name or IP address.")
+    port: Port = Field(default=0, description="TCP port.")
+    url: Annotated[str, AfterValidator(_web_address)] | None = Field(
+        default=None,
+        description="Address of a DICOMweb server, such as `https://pacs.example.org/dicom-web`, which gets results by "
+        "STOW-RS, as they were made, in place of `ae_title`, `host` and `port`. Over https it is trusted by "
+        "`tls.authorities` of the settings where these are set, else by what Python's requests trusts.",
+    )
+    user: str = Field(
+        default="", description="With `url`: user of HTTP Basic authentication; empty: `token` is shown as it is."
+    )
+    token: SecretStr | None = Field(
+        default=None, description="With `url`: the password of `user`, else a bearer token; unset: nothing is shown."
+    )
     calling_ae: AETitle | Literal[""] = Field(
         default="", description="AE title by which to call it; empty: this node's own, `listener.ae_title`."
     )
@@ -161,6 +185,28 @@ class Destination(_Table):
         description="Send pictures compressed without loss, where the destination takes them so: JPEG-LS, else JPEG "
         "2000, else RLE. `false` is for one that takes what its viewers cannot show.",
     )
+
+    @property
+    def address(self) -> str:
+        """The host that is called."""
+        return self.host if self.url is None else urlsplit(self.url).hostname or ""
+
+    @model_validator(mode="after")
+    def _is_called_one_way(self) -> "Destination":
+        by_dicom = [
+            name
+            for name in ("ae_title", "host", "port", "calling_ae", "commitment", "tls", "certificate")
+            if getattr(self, name)
+        ]
+        if self.url is None:
+            missing = [name for name in ("ae_title", "host", "port") if not getattr(self, name)]
+            if missing:
+                raise ValueError(f"must have {' and '.join(missing)}, or a `url` in place of all three")
+            if self.user or self.token:
+                raise ValueError("has a user or a token, which only one with a `url` is shown")
+        elif by_dicom:
+            raise ValueError(f"has a `url`, beside which {by_dicom[0]} means nothing")
+        return self
 
 
 class Route(_Table):

@@ -207,10 +207,12 @@ def check_device(device: str) -> Finding:
 def check_destination(
     destination: Destination, calling_ae: str, timeout_seconds: float, credentials: "Credentials | None" = None
 ) -> Finding:
-    """Whether a destination answers a C-ECHO; calling_ae: this node's own title."""
+    """Whether a destination answers a C-ECHO, or a query by HTTP; calling_ae: this node's own title."""
     from dicom_node.network.sender import echo
 
     about = f"destination {destination.name}"
+    if destination.url is not None:
+        return _check_web_destination(destination, about, timeout_seconds, credentials)
     title = destination.calling_ae or calling_ae
     try:
         echo(destination, title, min(timeout_seconds, _PATIENCE), credentials)
@@ -223,6 +225,19 @@ def check_destination(
         mend = f"Make {title} known there, with this machine's address; else correct `ae_title` in the routes."
         return Finding(Level.FAIL, about, str(error), mend)
     return Finding(Level.OK, about, f"{destination.ae_title} at {destination.host}:{destination.port} answers.")
+
+
+def _check_web_destination(
+    destination: Destination, about: str, timeout_seconds: float, credentials: "Credentials | None"
+) -> Finding:
+    from dicom_node.network.dicomweb.sender import ask_by_http
+
+    try:
+        ask_by_http(destination, min(timeout_seconds, _PATIENCE), credentials)
+    except PeerUnavailable as error:
+        mend = "See whether it runs and no firewall is between; else correct `url`, `user` and `token` in the routes."
+        return Finding(Level.FAIL, about, str(error), mend)
+    return Finding(Level.OK, about, f"{destination.url} answers.")
 
 
 def check_reports(destination: Destination, listener: ListenerSettings) -> Iterator[Finding]:

@@ -171,7 +171,7 @@ archive beside the source. It is one application entity, by default `{ae_title}`
 | Modality performed procedure step | SCP | N-CREATE, N-SET |
 | Query/Retrieve, study root and patient root | SCP | C-FIND, C-MOVE, C-GET |
 | Query/Retrieve, study root | SCU | C-FIND, C-MOVE |
-| DICOMweb | origin server | see 6.4 |
+| DICOMweb | origin server, user agent of STOW-RS | see 6.4 |
 
 Media are neither written nor read.
 
@@ -184,7 +184,7 @@ peer in question. Numbers and defaults can be changed where [settings](reference
 
 ## 3 Implementation model
 
-    modality --C-STORE, MPPS, N-ACTION--> FULLFIELD --C-STORE, N-ACTION--> PACS
+    modality --C-STORE, MPPS, N-ACTION--> FULLFIELD --C-STORE, STOW-RS, N-ACTION--> PACS
     viewer --C-FIND, C-MOVE, C-GET, DICOMweb--> FULLFIELD --C-STORE--> destination of a C-MOVE
 
 An object is on the disk before it is acknowledged. When its series is complete, the route that it takes makes a job;
@@ -323,6 +323,11 @@ are told by BulkDataURI. Frames and pixel data are `application/octet-stream` in
 they are stored. Pictures are `image/jpeg` or `image/png`, with `viewport`, `window` and `quality`; of several frames
 that which Representative Frame Number names, else the first. Refusals: 400 for a path or a query that says nothing, 404
 for what is not held, 406 for a form in which it cannot be had; 206 where some of what is asked for is lost.
+
+As user agent of STOW-RS the node stores results at each destination that has a `url`: one object a request, in
+`multipart/related`, as it was made. Stored is what is answered 200, or 202 without a Failure Reason for it, or Failure
+Reason 0x0111. Failure Reason 0xA7xx, and every status but 400, 409, 413, 415 and 422, is tried again; redirects are not
+followed. HTTP Basic authentication or a bearer token, TLS by `https`.
 
 ## 7 Security
 

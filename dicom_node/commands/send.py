@@ -150,6 +150,8 @@ def _destination(to: str, calling_ae: str | None, routes: Path) -> "Destination"
         named = load_routes(routes).destination(to)
         if named is None:
             raise ConfigError(f"--to {to}: is no destination of {routes}; an address is HOST:PORT:AE.")
+        if named.url is not None:
+            raise ConfigError(f"--to {to}: it takes objects by HTTP, and this command sends them over associations.")
         address = named.model_dump()
         calling_ae = calling_ae or named.calling_ae
     else:

@@ -112,7 +112,7 @@ class Retrievals:
 
     def _destination(self, ae_title: str) -> Destination:
         for destination in self._table().destinations:
-            if destination.ae_title == ae_title:
+            if destination.url is None and destination.ae_title == ae_title:
                 return destination
         raise Unacceptable(Status.MOVE_DESTINATION_UNKNOWN, f"There is no destination with the AE title {ae_title!r}.")
 

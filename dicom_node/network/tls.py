@@ -59,6 +59,11 @@ class Credentials:
         assert self._settings.certificate is not None
         return certificates_in(self._settings.certificate)[0].name
 
+    def files_for_http(self) -> tuple[str, str | tuple[str, str]]:
+        """The authorities, and the certificate with its key, as files: requests reads them itself."""
+        certificate, authorities, key = self._settings.certificate, self._settings.authorities, self._settings.key
+        return str(authorities), str(certificate) if key is None else (str(certificate), str(key))
+
     def reload(self) -> None:
         """Read the files again, for connections to come; after a ConfigError those read before stay in force."""
         self._contexts = _read(self._settings)

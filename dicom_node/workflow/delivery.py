@@ -4,7 +4,7 @@ Each destination has a thread of its own while something is due there: a dead on
 a crash interrupts is sent again: the objects are the same, and a destination takes them as one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,9 @@ from config.errors import DamagedObject, FullfieldError, PeerRefused, PeerUnavai
 from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
 from dicom_node.logs import hashed
+from dicom_node.network.dicomweb.sender import send_by_http
 from dicom_node.network.negotiation import taken_by
-from dicom_node.network.sender import send
+from dicom_node.network.sender import Sent, send
 from dicom_node.network.tls import Credentials
 from dicom_node.rounds import Rounds
 from dicom_node.workflow.breaker import Breakers
@@ -140,7 +141,7 @@ class Courier:
         calling_ae = destination.calling_ae or self._calling_ae
         try:
             paths = self._files(destination, calling_ae, [consignment.digest for consignment in left])
-            for sent in send(destination, calling_ae, paths, self._settings.timeout_seconds, self._credentials):
+            for sent in self._send(destination, calling_ae, paths):
                 faultpoint("delivery.receipt")
                 self._acknowledge(left.pop(0), destination, sent.status)
                 faultpoint("delivery.settled")
@@ -160,9 +161,15 @@ class Courier:
             self._postpone(left, destination, what, None)
         return []
 
+    def _send(self, destination: Destination, calling_ae: str, paths: list[Path]) -> Iterator[Sent]:
+        timeout, credentials = self._settings.timeout_seconds, self._credentials
+        if destination.url is not None:
+            return send_by_http(destination, paths, timeout, credentials)
+        return send(destination, calling_ae, paths, timeout, credentials)
+
     def _files(self, destination: Destination, calling_ae: str, digests: list[str]) -> list[Path]:
-        """What to send: compressed without loss where the destination takes it so."""
-        if not destination.compressed:
+        """What to send: compressed without loss where the destination takes it so, which by HTTP is not told."""
+        if not destination.compressed or destination.url is not None:
             return [self._store.path(digest) for digest in digests]
         timeout, credentials = self._settings.timeout_seconds, self._credentials
         return self._copies.files(

@@ -37,7 +37,7 @@ def cine(tmp_path):
 def test_check_says_what_a_right_file_holds(fullfield):
     assert fullfield("routes", "check", EXAMPLE) == (
         0,
-        f"{EXAMPLE}: no mistakes; 2 routes, 2 destinations.\n"
+        f"{EXAMPLE}: no mistakes; 2 routes, 3 destinations.\n"
         "1. angio-urgent -> pacs, research\n"
         "2. everything-else -> pacs\n",
         "",

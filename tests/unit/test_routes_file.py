@@ -39,7 +39,25 @@ def test_the_annotated_example_is_right_and_sets_every_key():
     assert set(first["match"]) == set(Match.model_fields)
     assert set(first["mark"]) == set(Mark.model_fields)
     assert {key for rule in first["match"]["attributes"] for key in rule} == set(Rule.model_fields)
-    assert set(values["destinations"][0]) == set(Destination.model_fields)
+    assert {key for one in values["destinations"] for key in one} == set(Destination.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ('ae_title = "PACS"', "must have host and port, or a `url` in place of all three."),
+        ('url = "https://pacs.example.org"\nhost = "pacs"', "has a `url`, beside which host means nothing."),
+        ('url = "pacs.example.org"', "must be an address such as https://pacs.example.org/dicom-web"),
+        ('url = "https://user:secret@pacs.example.org"', "with no password in it."),
+        (
+            'ae_title = "P"\nhost = "h"\nport = 1\ntoken = "secret"',
+            "has a user or a token, which only one with a `url` is shown.",
+        ),
+    ],
+)
+def test_a_destination_is_called_over_associations_or_by_http(written, keys, told):
+    (mistake,) = mistakes(written(f'[[destinations]]\nname = "web"\n{keys}\n'))
+    assert told in mistake and "secret" not in mistake
 
 
 def test_the_second_route_of_the_example_is_all_defaults():
