@@ -115,6 +115,8 @@ class Action(StrEnum):
     FETCH_REFUSED = "fetch_refused"
     FETCH_ABANDONED = "fetch_abandoned"
     NODE_STARTED = "node_started"
+    #: The clock that all processes share: what waited for a time to come was brought forward.
+    CLOCK_SET_BACK = "clock_set_back"
     NODE_STOPPED = "node_stopped"
     WORKER_DIED = "worker_died"
     ROUTES_LOADED = "routes_loaded"
@@ -265,6 +267,7 @@ _WORDS: dict[str, str] = {
     Action.FETCH_REFUSED: "had a fetch refused",
     Action.FETCH_ABANDONED: "abandoned a fetch",
     Action.NODE_STARTED: "started",
+    Action.CLOCK_SET_BACK: "noticed that the clock was set back",
     Action.NODE_STOPPED: "stopped",
     Action.WORKER_DIED: "found a worker dead",
     Action.ROUTES_LOADED: "loaded the routes",

@@ -34,6 +34,7 @@ from dicom_node.workflow.series import association_ended, complete_due, object_k
 from dicom_node.workflow.supervisor import Supervisor
 from dicom_node.workflow.upkeep import Upkeep
 from dicom_node.workflow.watchdog import Watchdog
+from storage.clock import ClockWatch, bring_forward
 from storage.database import Database, current_time
 from storage.files import ObjectStore
 from storage.root_lock import RootLock
@@ -137,6 +138,7 @@ class Node:
         self._scrubber = Scrubber(self._database, self._store, settings.storage.scrub_days)
         self._watchdog = Watchdog(settings.worker.lease_seconds)
         self._stopping = threading.Event()
+        self._clock_watch = ClockWatch()
         self._clock = threading.Thread(target=self._run_clock, name="clock", daemon=True)
         self._cataloguer = threading.Thread(
             target=catalogue_earlier, args=(self._database, self._store, self._stopping), name="cataloguer", daemon=True
@@ -286,7 +288,13 @@ class Node:
 
     def _complete_series(self) -> None:
         with self._database.transaction() as tx:
-            complete_due(tx, current_time(tx), table=self.routes.table, max_attempts=self.settings.worker.max_attempts)
+            now = current_time(tx)
+            if (by := self._clock_watch.set_back_by(now)) is not None:
+                rows = bring_forward(tx, by)
+                details = {"node": self._name, "seconds": round(by.total_seconds()), "brought_forward": rows}
+                record(tx, Action.CLOCK_SET_BACK, actor=_ACTOR, details=details)
+                log.warning("the clock was set back", seconds=details["seconds"], brought_forward=rows)
+            complete_due(tx, now, table=self.routes.table, max_attempts=self.settings.worker.max_attempts)
 
     def _replace_hung_workers(self) -> None:
         with self._database.reading() as tx:
