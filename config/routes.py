@@ -369,7 +369,10 @@ def _disagreements(table: RouteTable) -> Iterator[tuple[KeyPath, str]]:
                 yield path, f"names {name!r}, which is not among the destinations{hint}"
             elif name in route.destinations[:position]:
                 yield path, f"names {name!r} a second time"
-        if route.fetch_priors and route.fetch_priors not in known:
+        archive = table.destination(route.fetch_priors)
+        key = ("routes", index, "fetch_priors")
+        if route.fetch_priors and archive is None:
             hint = did_you_mean(route.fetch_priors, known) or f"; known: {', '.join(known) or 'none'}"
-            said = f"names {route.fetch_priors!r}, which is not among the destinations{hint}"
-            yield ("routes", index, "fetch_priors"), said
+            yield key, f"names {route.fetch_priors!r}, which is not among the destinations{hint}"
+        elif archive is not None and archive.url is not None:
+            yield key, f"names {archive.name!r}, which is called by HTTP; only from a DICOM system is anything fetched"

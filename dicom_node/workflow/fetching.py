@@ -152,6 +152,8 @@ class Fetcher:
 
     def _done(self, fetch: Fetch, archive: Destination, moved: Sequence[Moved]) -> None:
         sent, failed = sum(one.sent for one in moved), sum(one.failed for one in moved)
+        if failed and self._rounds.stopping.is_set():
+            return  # The listener may have ended before; the next start takes it up again.
         reason = f"{archive.name} could not send {failed} of {sent + failed} objects" if failed else None
         with self._database.transaction() as tx:
             settle_fetch(tx, fetch.id, FetchState.FETCHED, reason=reason, status=0x0000)
