@@ -72,6 +72,8 @@ class LosslessCopies:
     def _make(self, digest: str, destination: str, syntaxes: Sequence[UID]) -> None:
         """A copy in the first of the transfer syntaxes that loses nothing; none where the disk has no room for it."""
         for syntax in syntaxes:
+            if not self._store.has_room():
+                return
             try:
                 handle, name = tempfile.mkstemp(dir=self._store.incoming, prefix="compress-")
                 os.close(handle)

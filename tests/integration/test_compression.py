@@ -227,6 +227,13 @@ def test_what_is_tried_again_is_compressed_once(here, tmp_path, monkeypatch):
     assert job_of(here[0], job).state == JobState.DELIVERED
 
 
+def test_no_copy_takes_of_the_room_that_is_to_stay_free(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(here[1], "has_room", lambda: False)
+    with storescp(tmp_path / "pacs", "+xa") as peer:
+        [got] = arrived(here, peer, result())
+    assert got.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+
+
 def test_without_room_for_a_copy_a_picture_goes_as_it_is(here, tmp_path, monkeypatch):
     def full(*_: object) -> bool:
         raise OSError(28, "No space left on device")

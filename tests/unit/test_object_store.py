@@ -52,6 +52,28 @@ def test_a_known_digest_is_not_computed_again(store: ObjectStore) -> None:
     assert store.keep(received(store), DIGEST) == StoredFile(DIGEST, len(CONTENT))
 
 
+def test_without_the_room_that_is_to_stay_free_nothing_is_made_and_what_has_come_is_kept(tmp_path: Path) -> None:
+    store = ObjectStore(tmp_path / "store", full_below_bytes=1 << 60)
+    with pytest.raises(StorageFull):
+        store.write(CONTENT)
+    assert list(store.incoming.iterdir()) == []
+    assert store.keep(received(store)).digest == DIGEST
+
+
+def test_what_is_moved_aside_is_whole_and_out_of_the_way(store: ObjectStore) -> None:
+    store.keep(received(store))
+    aside = store.quarantine(DIGEST)
+    assert aside is not None and aside.read_bytes() == CONTENT
+    assert kept(store) == [] and store.quarantine(DIGEST) is None
+
+
+def test_what_is_removed_is_gone_and_may_be_removed_again(store: ObjectStore) -> None:
+    store.keep(received(store))
+    store.remove(DIGEST)
+    store.remove(DIGEST)
+    assert kept(store) == list(store.files()) == []
+
+
 def test_the_same_content_is_kept_once(store: ObjectStore) -> None:
     store.keep(received(store, name="one"))
     store.keep(received(store, name="other"))
