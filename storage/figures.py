@@ -1,10 +1,10 @@
 """Figures of what waits and what has been done, each by a short query that an index answers."""
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from storage.schema import (
@@ -76,10 +76,16 @@ def least_recently_verified(tx: Session) -> datetime | None:
     return tx.scalar(select(StoredObject.verified_at).order_by(StoredObject.verified_at).limit(1))
 
 
-def frames_of(tx: Session, job_id: int) -> int:
-    """The frames of all originals of a job."""
-    frames = select(func.sum(StoredObject.frames))
-    return tx.scalar(frames.where(StoredObject.job_id == job_id, StoredObject.kind == ObjectKind.ORIGINAL)) or 0
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one row of the audit trail tells, without whom it is about."""
+
+    id: int
+    at: datetime
+    action: str
+    outcome: str
+    job_id: int | None
+    details: dict[str, Any]
 
 
 def last_step(tx: Session) -> int:
@@ -87,14 +93,28 @@ def last_step(tx: Session) -> int:
     return tx.scalar(select(func.max(AuditRow.id))) or 0
 
 
-def steps_after(tx: Session, number: int, limit: int) -> Sequence[AuditRow]:
-    """Rows of the audit trail that come after one, oldest first."""
-    return tx.scalars(select(AuditRow).where(AuditRow.id > number).order_by(AuditRow.id).limit(limit)).all()
+def steps_after(tx: Session, number: int, limit: int) -> list[Step]:
+    """What is told after a row, oldest first."""
+    rows = select(*_STEP).where(AuditRow.id > number).order_by(AuditRow.id).limit(limit)
+    return [Step(**row) for row in tx.execute(rows).mappings()]
 
 
-def step_before(tx: Session, row: AuditRow, actions: Collection[str]) -> AuditRow | None:
-    """The newest row of the same job, of those before, that tells of one of these actions."""
-    earlier = select(AuditRow).where(
-        AuditRow.job_id == row.job_id, AuditRow.id < row.id, AuditRow.action.in_(sorted(actions))
-    )
-    return tx.scalars(earlier.order_by(AuditRow.id.desc()).limit(1)).one_or_none()
+def steps_of(tx: Session, job_id: int, *, before: int) -> list[Step]:
+    """What is told of a job before a row, oldest first."""
+    rows = select(*_STEP).where(AuditRow.job_id == job_id, AuditRow.id < before).order_by(AuditRow.id)
+    return [Step(**row) for row in tx.execute(rows).mappings()]
+
+
+def route_and_frames(tx: Session, job_id: int) -> tuple[str, int]:
+    """The route of a job, and the frames of all its originals; nothing and 0 for one that is no longer there."""
+    of_originals = and_(StoredObject.job_id == Job.id, StoredObject.kind == ObjectKind.ORIGINAL)
+    found = tx.execute(
+        select(Job.route, func.coalesce(func.sum(StoredObject.frames), 0))
+        .outerjoin(StoredObject, of_originals)
+        .where(Job.id == job_id)
+        .group_by(Job.route)
+    ).one_or_none()
+    return (found[0], int(found[1])) if found is not None else ("", 0)
+
+
+_STEP = (AuditRow.id, AuditRow.at, AuditRow.action, AuditRow.outcome, AuditRow.job_id, AuditRow.details)

@@ -5,8 +5,9 @@ told before is history, which the trail has. Workers and further nodes need not 
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain
 
 from prometheus_client import Counter, Histogram
@@ -17,11 +18,12 @@ from sqlalchemy.orm import Session
 from config.errors import FullfieldError
 from dicom_node.audit import Action
 from storage.database import Database
-from storage.figures import frames_of, last_step, step_before, steps_after
-from storage.schema import AuditRow, Job
+from storage.figures import Step, last_step, route_and_frames, steps_after, steps_of
 
 #: Rows that are read at once, and at most for one answer: more are left to the next.
-_PAGE, _MOST = 500, 20_000
+_PAGE, _MOST = 500, 5_000
+#: Jobs whose course is remembered; that of another is read again.
+_MOST_COURSES = 10_000
 
 _MADE = frozenset({Action.RECONSTRUCTED, Action.PASSED_ON})
 #: By the stage of a job, the steps with which it begins and those with which it ends.
@@ -31,6 +33,7 @@ STAGES = {
     "delivering": (_MADE, {Action.JOB_DELIVERED}),
     "committing": (frozenset({Action.JOB_DELIVERED}), {Action.JOB_COMMITTED}),
 }
+_TIMED = frozenset({Action.DELIVERED}).union(*(beginning | end for beginning, end in STAGES.values()))
 
 _SECONDS = (0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 4 * 3600, 24 * 3600, 72 * 3600)
 _SECONDS_PER_FRAME = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
@@ -44,6 +47,7 @@ class Steps(Collector):
         self._turn = threading.Lock()
         #: The last row that is counted; None before the first look.
         self._seen: int | None = None
+        self._courses: dict[int, _Course] = {}
         self._steps = Counter(
             "fullfield_steps",
             "Steps that were taken, as the audit trail tells, by action and outcome.",
@@ -93,36 +97,64 @@ class Steps(Collector):
         assert self._seen is not None
         for _ in range(_MOST // _PAGE):
             with self._database.reading() as tx:
-                rows = steps_after(tx, self._seen, _PAGE)
-                for row in rows:
-                    self._count(tx, row)
-                    self._seen = row.id
-            if len(rows) < _PAGE:
+                steps = steps_after(tx, self._seen, _PAGE)
+                for step in steps:
+                    # What may fail comes first, so that nothing is counted twice.
+                    course = self._course(tx, step)
+                    self._count(step)
+                    if course is not None:
+                        self._time(step, course)
+                    self._seen = step.id
+            if len(steps) < _PAGE:
                 return
 
-    def _count(self, tx: Session, row: AuditRow) -> None:
-        self._steps.labels(row.action, row.outcome).inc()
-        if row.action == Action.OBJECT_RECEIVED:
-            self._bytes.inc(float(row.details.get("bytes") or 0))
-        if row.job_id is None:
-            return
+    def _course(self, tx: Session, step: Step) -> "_Course | None":
+        """That of the job which a step is about; None where it is about none, or says nothing of stages."""
+        if step.job_id is None or step.action not in _TIMED:
+            return None
+        course = self._courses.get(step.job_id)
+        if course is None:
+            route, frames = route_and_frames(tx, step.job_id)
+            earlier = {each.action: each for each in steps_of(tx, step.job_id, before=step.id)}
+            course = self._courses[step.job_id] = _Course(route=route, frames=frames, last=earlier)
+            if len(self._courses) > _MOST_COURSES:
+                del self._courses[next(iter(self._courses))]
+        return course
+
+    def _count(self, step: Step) -> None:
+        self._steps.labels(step.action, step.outcome).inc()
+        if step.action == Action.OBJECT_RECEIVED:
+            self._bytes.inc(float(step.details.get("bytes") or 0))
+
+    def _time(self, step: Step, course: "_Course") -> None:
         for stage, (beginning, end) in STAGES.items():
             # A job of several objects tells several times of its end; the first is it.
-            before = step_before(tx, row, beginning | end) if row.action in end else None
+            before = course.newest(beginning | end) if step.action in end else None
             if before is not None and before.action in beginning:
-                self._observe(tx, row, stage, (row.at - before.at).total_seconds())
-        if row.action == Action.DELIVERED:
-            made = step_before(tx, row, _MADE)
-            if made is not None:
-                lag = (row.at - made.at).total_seconds()
-                self._deliveries.labels(str(row.details.get("destination", ""))).observe(max(lag, 0.0))
+                seconds = _between(before, step)
+                self._stages.labels(stage, course.route).observe(seconds)
+                if stage == "working" and step.action != Action.PASSED_ON and course.frames:
+                    self._model.labels(course.route).observe(seconds / course.frames)
+        made = course.newest(_MADE)
+        if step.action == Action.DELIVERED and made is not None:
+            self._deliveries.labels(str(step.details.get("destination", ""))).observe(_between(made, step))
+        course.last[step.action] = step
 
-    def _observe(self, tx: Session, row: AuditRow, stage: str, seconds: float) -> None:
-        assert row.job_id is not None
-        job = tx.get(Job, row.job_id)
-        route = job.route if job is not None else ""
-        # The clock of another machine may be a little behind.
-        self._stages.labels(stage, route).observe(max(seconds, 0.0))
-        frames = frames_of(tx, row.job_id)
-        if stage == "working" and row.action != Action.PASSED_ON and frames:
-            self._model.labels(route).observe(max(seconds, 0.0) / frames)
+
+@dataclass(frozen=True, kw_only=True)
+class _Course:
+    """How far a job has come."""
+
+    route: str
+    frames: int
+    #: The newest of its steps so far, by action.
+    last: dict[str, Step]
+
+    def newest(self, actions: Collection[str]) -> Step | None:
+        found = [self.last[action] for action in actions if action in self.last]
+        return max(found, key=lambda step: step.id, default=None)
+
+
+def _between(begin: Step, end: Step) -> float:
+    """Seconds; the clock of another machine may be a little behind."""
+    return max((end.at - begin.at).total_seconds(), 0.0)
