@@ -1,6 +1,7 @@
 """Delivery by STOW-RS to real servers: Orthanc's DICOMweb plug-in, and this node's own services."""
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from config.routes import Destination, RouteTable
-from config.settings import AllowedWebClient
+from config.settings import AllowedWebClient, TLSSettings
 from dicom_node.audit import Action
 from dicom_node.checks import Level, check_destination
+from dicom_node.network.tls import Credentials, credentials_of
 from dicom_node.workflow.delivery import Courier
 from storage.database import Database
 from storage.files import ObjectStore
@@ -21,6 +23,7 @@ from storage.outbox import add_delivery
 from storage.queue import claim, finish
 from storage.schema import Delivery, DeliveryState, ObjectKind
 from storage.transitions import JobState
+from tests.certificates import Authority
 from tests.factory import xa
 from tests.listening import QUICK
 from tests.peers import free_port, orthanc, wait_until
@@ -49,11 +52,14 @@ def reconstructed(database: Database, store: ObjectStore, objects: int = 1, side
 
 
 @contextmanager
-def delivering(database: Database, store: ObjectStore, url: str, **how: str) -> Iterator[Destination]:
+def delivering(
+    database: Database, store: ObjectStore, url: str, credentials: Credentials | None = None, **how: str
+) -> Iterator[Destination]:
     """A courier that takes what is due to `web` to a server."""
     destination = Destination(name="web", url=url, **how)
     table = RouteTable(destinations=(destination,))
-    courier = Courier(database, store, QUICK, table=lambda: table, calling_ae="FULLFIELD", name="node")
+    known = {"table": lambda: table, "calling_ae": "FULLFIELD", "name": "node", "credentials": credentials}
+    courier = Courier(database, store, QUICK, **known)
     courier.start()
     try:
         yield destination
@@ -123,8 +129,10 @@ def test_a_server_that_is_full_or_away_gets_the_result_later(database, store, tm
 
 
 @contextmanager
-def answering(answer: Callable[[], tuple[int, dict[str, object]]]) -> Iterator[str]:
-    """A server that gives answers which are hard to have of a real one: status and data set."""
+def answering(
+    answer: Callable[[], tuple[int, dict[str, object]]], context: ssl.SSLContext | None = None
+) -> Iterator[str]:
+    """A server that gives answers which are hard to have of a real one: status and data set. context: for TLS."""
 
     class Server(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -140,14 +148,35 @@ def answering(answer: Callable[[], tuple[int, dict[str, object]]]) -> Iterator[s
         def log_message(self, *_: object) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/dicom-web"
+        yield f"{'http' if context is None else 'https'}://127.0.0.1:{server.server_port}/dicom-web"
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_over_https_the_hospitals_own_authority_is_trusted_and_no_other(database, store, tmp_path):
+    hospital, other = Authority(tmp_path / "hospital", "Hospital"), Authority(tmp_path / "other", "Other")
+    here, there = hospital.issue("node"), hospital.issue("127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(there.certificate, there.key)
+    context.load_verify_locations(hospital.file)
+    context.verify_mode = ssl.CERT_REQUIRED
+    job = reconstructed(database, store)
+    with answering(lambda: (200, {}), context) as url:
+        for authority, state in ((other, JobState.DELIVERING), (hospital, JobState.DELIVERED)):
+            tls = TLSSettings(certificate=here.certificate, key=here.key, authorities=authority.file)
+            with delivering(database, store, url, credentials=credentials_of(tls)):
+                if state == JobState.DELIVERING:
+                    wait_until(lambda: deliveries(database, job)[0].attempts >= 2, what="two tries")
+                    assert "over TLS" in (deliveries(database, job)[0].reason or "")
+                else:
+                    wait_for(database, job, state)
 
 
 def failed(reason: int) -> dict[str, object]:

@@ -25,6 +25,7 @@ from pydicom.uid import (
 
 from storage.schema import AuditRow
 from tests.factory import write, xa
+from tests.integration.test_samples import FOLDERS
 from tests.peers import wait_until
 from tests.web import Web, serving
 
@@ -395,3 +396,46 @@ def test_what_json_cannot_hold_is_left_out_of_the_metadata(tmp_path):
         told = web.get(f"/studies/{dataset.StudyInstanceUID}/metadata").text
         (read,) = json.loads(told, parse_constant=lambda _: pytest.fail("no JSON"))
         assert "00188151" not in read and read["00101030"]["Value"] == [70.0]
+
+
+def test_what_a_client_leaves_behind_that_goes_away_is_accounted_for_and_cleared_away(tmp_path):
+    # Larger than what the system takes over from the server at once, and to be decoded first.
+    large = write(xa(frames=12, rows=1024, columns=1024, aperture=None), tmp_path / "large.dcm", JPEGLSLossless)
+    dataset = dcmread(large, stop_before_pixels=True)
+    with serving(tmp_path / "web") as web:
+        assert web.post([large.read_bytes()]).status_code == 200
+        with requests.get(f"{web.url}/studies/{dataset.StudyInstanceUID}", stream=True, timeout=60) as response:
+            assert next(response.iter_content(1000))
+        (row,) = ended(web, 1)
+        assert (row.outcome, row.details["not_sent"]) == ("failed", 1)
+        assert list(web.node.store.incoming.iterdir()) == []
+
+
+def test_every_sample_that_is_kept_is_given_in_each_form_or_refused_with_a_reason(tmp_path):
+    samples = [path for folder in FOLDERS.values() for path in sorted(folder.rglob("*.dcm"))]
+    with serving(tmp_path) as web:
+        for path in samples:
+            web.post([path.read_bytes()])
+        held = {row.sop_instance_uid: row for row in web.node.objects() if row.kind != "aside"}
+        assert len(held) > 40
+        given = 0
+        for row in held.values():
+            at = f"/studies/{row.study_instance_uid}/series/{row.series_instance_uid}/instances/{row.sop_instance_uid}"
+            for further in ("/metadata", "", "/frames/1", "/rendered"):
+                response = web.get(at + further)
+                assert response.status_code in (200, 404, 406), (row.digest, further, response.text)
+                assert response.status_code == 200 or further not in ("/metadata",)
+                if not further and response.status_code == 200:
+                    ((_, content),) = parts_of(response)
+                    given += _same_picture(content, web.node.store.path(row.digest))
+        assert given > 20
+
+
+def _same_picture(content: bytes, stored: Path) -> bool:
+    """Whether a sample that pydicom can decode was given with the pixels that pydicom finds in it."""
+    try:
+        pixels = pixel_array(stored)
+    except Exception:
+        return False
+    assert (pixel_array(BytesIO(content)) == pixels).all(), stored
+    return True

@@ -126,6 +126,8 @@ def _asked(
             data=message,
             headers=headers,
             timeout=timeout,
+            # Said once more: an environment that names authorities comes before what is said of the session.
+            verify=session.verify,
             # Elsewhere it would be sent without the token, or the token be shown to whoever is there.
             allow_redirects=False,
         )
