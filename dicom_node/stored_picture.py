@@ -19,7 +19,7 @@ from pydicom.pixels.utils import as_pixel_options
 from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRBigEndian, JPEGLSLossless, JPEGLSNearLossless, RLELossless
 
-from config.errors import UnsupportedImage
+from config.errors import DamagedObject, UnsupportedImage
 from dicom_node.deflated import InflatedTooFar, inflated
 
 PIXEL_DATA = Tag("PixelData")
@@ -122,10 +122,10 @@ def opened(path: Path, *, whole: bool = False) -> Iterator[tuple[Dataset, Stored
     """The data set of a part-10 file without its pixel data, and its picture, if it has one.
 
     whole: with what follows the pixel data, which are passed over; else the data set ends before them.
-    Raises UnsupportedImage for a file that cannot be parsed. Large values are read when they are asked for, and the
-    file is open until then.
+    Raises UnsupportedImage for a file that cannot be parsed, DamagedObject for one that cannot be read. Large values are
+    read when they are asked for, and the file is open until then.
     """
-    with path.open("rb") as stored:
+    with open_stored(path) as stored:
         try:
             file = inflated(stored, _MOST_BYTES) or stored
             header = dcmread(file, stop_before_pixels=not whole, defer_size=_LARGE_VALUE)
@@ -136,6 +136,14 @@ def opened(path: Path, *, whole: bool = False) -> Iterator[tuple[Dataset, Stored
         except Exception as error:  # foreign bytes can do anything to the parser
             raise UnsupportedImage("The data set cannot be parsed.") from error
         yield header, picture
+
+
+def open_stored(path: Path) -> BinaryIO:
+    """Open a file of the store to read it; DamagedObject if it is not there, which may be since a moment ago."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DamagedObject(f"A file cannot be read: {error.strerror}.") from error
 
 
 def swapped(data: bytes, word: int = 2) -> bytes:

@@ -23,6 +23,7 @@ from pydicom.uid import (
     XRayRadiationDoseSRStorage,
 )
 
+from dicom_node.network.dicomweb import retrieve_requests
 from storage.schema import AuditRow
 from tests.factory import write, xa
 from tests.integration.test_samples import FOLDERS
@@ -341,6 +342,17 @@ def test_a_lost_file_is_left_out_of_a_series_and_told_of(tmp_path, sources):
         assert row.details["not_sent"] == 1
         lost = web.get(at(1, "/frames/1"))
         assert (lost.status_code, lost.text.count("\n")) == (500, 1)
+
+
+def test_a_file_that_goes_while_it_is_asked_for_is_told_in_a_sentence(tmp_path, sources, monkeypatch):
+    with serving(tmp_path) as web:
+        assert web.post([sources[number].read_bytes() for number in (1, 2)]).status_code == 200
+        web.node.store.path(digest_of(web, 1)).unlink()
+        # As retention might have removed it between the look and the reading.
+        monkeypatch.setattr(retrieve_requests._Answers, "_held", lambda _, objects: list(objects))
+        for further in ("", "/metadata", "/frames/1", "/rendered"):
+            response = web.get(at(1, further))
+            assert (response.status_code, response.text.count("\n")) == (500, 1)
 
 
 def test_a_damaged_object_breaks_the_answer_off_and_leaves_nothing_behind(tmp_path, sources):

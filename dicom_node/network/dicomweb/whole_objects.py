@@ -12,6 +12,7 @@ from dicom_node.lossless import LOSSLESS, rewrite
 from dicom_node.network.dicomweb.media_types import DICOM, MediaType, matches
 from dicom_node.network.dicomweb.problem import Problem
 from dicom_node.network.dicomweb.sending import Part, pieces_of
+from dicom_node.stored_picture import open_stored
 from dicom_node.uncompressed import write_uncompressed
 from storage.answers import HeldObject
 from storage.files import ObjectStore
@@ -38,7 +39,7 @@ def object_parts(
 ) -> Iterator[Part]:
     """The objects; into `sent` goes the UID of each that has gone out. Problem (406) for one that cannot be had so."""
     for object in objects:
-        with _in_syntax(store, object, syntaxes) as (path, syntax), path.open("rb") as file:
+        with _in_syntax(store, object, syntaxes) as (path, syntax), open_stored(path) as file:
             yield Part(media_type=f"{DICOM}; transfer-syntax={syntax}", content=pieces_of(file))
         sent.add(object.sop_instance_uid)
 
