@@ -122,8 +122,8 @@ def opened(path: Path, *, whole: bool = False) -> Iterator[tuple[Dataset, Stored
     """The data set of a part-10 file without its pixel data, and its picture, if it has one.
 
     whole: with what follows the pixel data, which are passed over; else the data set ends before them.
-    Raises UnsupportedImage for a file that cannot be parsed, DamagedObject for one that cannot be read. Large values are
-    read when they are asked for, and the file is open until then.
+    Raises UnsupportedImage for a file that cannot be parsed, DamagedObject for one that cannot be read. Large values
+    are read when they are asked for, and the file is open until then.
     """
     with open_stored(path) as stored:
         try:
