@@ -44,7 +44,8 @@ def main() -> None:
             "15 MB": [write_cine(folder / f"cine-{n}.dcm", frames=30, side=512) for n in range(_CINES)],
             "260 kB": [_small(folder, n) for n in range(_SMALL)],
         }
-        node = NodeProcess(folder / "node", {"pacs": 1}, worker={"processes": 0})
+        # The tests' nodes look for results ten times a second.
+        node = NodeProcess(folder / "node", {"pacs": 1}, worker={"processes": 0}, delivery={"poll_seconds": 0.5})
         node.routes.write_text("")
         stack.enter_context(node.running())
         scp = stack.enter_context(storescp(folder / "storescp", "--fork"))

@@ -1,5 +1,6 @@
 """`fullfield node`: receive, reconstruct and deliver, until told to stop."""
 
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -33,6 +34,9 @@ def node(settings: SettingsFile = None) -> None:
     running = Node(chosen, worker_command(settings))
     try:
         running.start()
+        # What is there by now stays. pynetdicom has garbage collected every few seconds, and each time the whole of it
+        # would be looked through while everything waits.
+        gc.freeze()
         service_manager.ready()
         typer.echo(_ready(chosen, len(running.routes.table.routes)))
         while requests.get() == signal.SIGHUP:

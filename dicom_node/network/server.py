@@ -243,6 +243,14 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]
         self.open = still_open
         self.credentials = credentials
         super().__init__(*args, **more)
+        self.contexts: list[PresentationContext] = _Shared(vars(self)["contexts"])
+
+
+class _Shared(list[PresentationContext]):
+    """What nobody changes: pynetdicom would copy some hundred contexts for each association."""
+
+    def __deepcopy__(self, _: object) -> list[PresentationContext]:
+        return list(self)
 
 
 class _Connection(RequestHandler):  # type: ignore[misc]
