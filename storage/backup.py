@@ -116,11 +116,15 @@ def restore(url: str, store: ObjectStore, folder: Path, progress: Progress) -> l
         copy = store.incoming / f"restore-{path.name}"
         _copy_file(path, copy)
         if store.is_whole(copy, path.name):
-            store.keep(copy, path.name)
+            target = store.path(path.name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            copy.replace(target)
         else:
             copy.unlink()
         done += path.stat().st_size
         progress(done, total)
+    # All at once, for one after the other takes hours.
+    os.sync()
     load(url, folder / backup.database)
     database = Database(url)
     try:
