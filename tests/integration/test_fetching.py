@@ -26,7 +26,7 @@ from storage.queue import list_jobs
 from storage.schema import Fetch, FetchState, ObjectKind
 from tests.factory import reconstruction, write, xa
 from tests.listening import QUICK, Node, listening
-from tests.peers import Orthanc, dcmqrscp, free_port, orthanc, storescu, wait_until
+from tests.peers import Orthanc, dcmqrscp, findscu, free_port, orthanc, storescu, wait_until
 from tests.stored_jobs import received
 
 TITLE = "ORTHANC"
@@ -109,6 +109,10 @@ def ward_and_pacs(folder: Path, **how) -> Iterator[tuple[Ward, Orthanc]]:
         yield here, pacs
 
 
+def series(path: Path) -> str:
+    return str(dcmread(path, stop_before_pixels=True).SeriesInstanceUID)
+
+
 def uid(path: Path) -> str:
     return str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
 
@@ -135,6 +139,11 @@ def test_the_other_series_arrive_once_and_no_job_takes_them_in(tmp_path):
         (asked,), (done,) = here.node.rows("fetch_asked"), here.node.rows("fetched")
         assert (asked.details["found"], asked.details["series"]) == (4, 2)
         assert (done.details["objects"], done.outcome) == (2, "success")
+
+        # The study is whole for whoever looks at it here.
+        told = findscu(here.node.port, QueryRetrieveLevel="SERIES", StudyInstanceUID=here.study, SeriesInstanceUID="")
+        assert all(series(path) in told.output for path in (sent, other, run))
+        assert series(ultrasound) not in told.output
 
         # A second job of the study finds nothing more to fetch.
         here.sends(here.cine())
