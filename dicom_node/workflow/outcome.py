@@ -18,6 +18,7 @@ from dicom_node.objects.report import ReportDraft, Unmade
 from dicom_node.objects.source_faults import faults
 from dicom_node.sop_classes import PASSED_ON
 from dicom_node.workflow.reconstruction import objects_of, read_image, reconstruction_of, seed_of
+from storage.faultpoint import faultpoint
 from storage.files import ObjectStore
 from storage.objects import ReceivedObject, find_object, keep_object
 from storage.outbox import add_delivery
@@ -189,6 +190,7 @@ def _keep(store: ObjectStore, dataset: Dataset) -> ReceivedObject:
     buffer = BytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)
     kept = store.write(buffer.getvalue())
+    faultpoint("worker.result_kept")
     return ReceivedObject(
         sop_instance_uid=str(dataset.SOPInstanceUID),
         sop_class_uid=str(dataset.SOPClassUID),

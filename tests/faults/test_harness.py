@@ -28,7 +28,7 @@ def test_a_node_struck_at_drawn_instants_loses_duplicates_and_forgets_nothing(tm
 
 
 def test_an_attempt_that_dies_before_its_results_are_entered_leaves_no_files_behind(tmp_path: Path) -> None:
-    report = run(tmp_path, number=1, seed=7, fault="kill worker.before_entering 1", say=print)
+    report = run(tmp_path, number=1, seed=7, fault="kill worker.result_kept 5", say=print)
     assert (report.violations, report.faults) == ([], 1)
 
 

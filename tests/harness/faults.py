@@ -29,6 +29,7 @@ POINTS: dict[str, tuple[str, int]] = {
     "worker.claimed": ("K", 2),
     "lease.before_renewal": ("K", 1),
     "lease.renewed": ("K", 1),
+    "worker.result_kept": ("K", 5),
     "worker.before_entering": ("K", 2),
     "worker.entered": ("K", 2),
     "delivery.taken": ("K", 2),

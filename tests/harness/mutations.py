@@ -212,7 +212,7 @@ MUTATIONS: dict[str, Mutation] = {
     "results-tell-when-they-were-made": Mutation(
         "Two attempts make two files of one result.",
         _results_tell_when_they_were_made,
-        "kill worker.before_entering 1",
+        "kill worker.result_kept 3",
         "orphaned",
     ),
     "settled-before-it-is-sent": Mutation(
