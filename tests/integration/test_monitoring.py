@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import requests
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from dicom_node.audit import Action, record
@@ -19,25 +18,15 @@ from storage.queue import finish
 from storage.transitions import JobState
 from tests.factory import write, xa
 from tests.jobs import queued, result, take
+from tests.metrics import Samples, metrics_in
 from tests.nodes import NodeProcess
 from tests.peers import free_port, storescu, wait_until
-
-#: By name, and the values of the labels in the order of their names.
-Samples = dict[str, dict[tuple[str, ...], float]]
-
-
-def read(text: str) -> Samples:
-    found: Samples = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            found.setdefault(sample.name, {})[tuple(value for _, value in sorted(sample.labels.items()))] = sample.value
-    return found
 
 
 def collected(collector: Collector) -> Samples:
     registry = CollectorRegistry()
     registry.register(collector)
-    return read(generate_latest(registry).decode())
+    return metrics_in(generate_latest(registry).decode())
 
 
 def state(database: Database, folder: Path) -> Samples:
@@ -148,7 +137,7 @@ def test_the_pages_of_a_node_are_for_those_who_may_read_them(tmp_path):
         assert storescu(node.port, write(cine, tmp_path / "cine.dcm"), calling="CARM").accepted
         wait_until(node.jobs)
         said = requests.get(f"{url}/metrics", headers=headers, timeout=30).text
-    told = read(said)
+    told = metrics_in(said)
     assert told["fullfield_steps_total"]["object_received", "success"] == 1
     assert told["fullfield_jobs"] == {("all", "queued"): 1}
     assert told["process_open_fds"][()] > 0
