@@ -79,13 +79,11 @@ def test(
 
 
 def _verdict(table: "RouteTable", header: "Dataset", calling_ae: str, called_ae: str) -> str:
-    from dicom_node.workflow.generated import why_generated
     from dicom_node.workflow.routing import choose
 
-    generated = why_generated(header)
-    if generated is not None:
-        return f"No route takes it, whoever sends it, for {generated}: it is kept and goes no further."
     decision = choose(table, header, calling_ae, called_ae)
+    if decision.generated is not None:
+        return f"No route takes it, whoever sends it, for {decision.generated}: it is kept and goes no further."
     who = f"Sent by {calling_ae} to {called_ae}" if calling_ae else f"Sent to {called_ae} by an unnamed sender"
     if decision.route is None:
         lines = [f"{who}, no route takes it: it is kept and goes no further."]

@@ -27,6 +27,8 @@ class Facts:
     calling_ae: str
     called_ae: str
     modality: str
+    #: By what the object says that it is itself generated; None if it does not.
+    generated: str | None
     #: Why no route may take the object, whatever it says; None if a route may.
     barred: str | None
     #: The data set, without its pixels.
@@ -39,6 +41,8 @@ class Decision:
 
     route: Route | None
     reasons: dict[str, str]
+    #: By what the object says that it is itself generated; then no route takes it.
+    generated: str | None
 
 
 class RouteBook:
@@ -79,24 +83,19 @@ def choose(table: RouteTable, header: Dataset, calling_ae: str, called_ae: str) 
             taken = route
         else:
             reasons[route.name] = f"matches too, but {taken.name!r} comes before it in the file"
-    return Decision(taken, reasons)
+    return Decision(taken, reasons, known.generated)
 
 
 def facts(header: Dataset, calling_ae: str, called_ae: str) -> Facts:
     """What the routes look at in an object and in how it came."""
     modality = (texts(header, "Modality") or [""])[0]
-    return Facts(calling_ae.strip(), called_ae.strip(), modality, _barred(header), header)
-
-
-def _barred(header: Dataset) -> str | None:
-    """Why no route is to take the object.
-
-    Generated pictures are not to be reconstructed again and again when they are sent back; and other pictures
-    than fluoroscopy are nothing that the models know.
-    """
     generated = why_generated(header)
-    if generated is not None:
-        return generated
+    barred = generated or _not_reconstructed(header)
+    return Facts(calling_ae.strip(), called_ae.strip(), modality, generated, barred, header)
+
+
+def _not_reconstructed(header: Dataset) -> str | None:
+    """Why no route is to take an object of its class: the models know nothing but fluoroscopy."""
     sop_class = (texts(header, "SOPClassUID") or [""])[0]
     if sop_class and sop_class not in (*RECONSTRUCTED, *PASSED_ON):
         return f"an object of the SOP class {UID(sop_class).name} is not reconstructed"

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from config.routes import QueuedRoute, Route, RouteTable
 from dicom_node.audit import Action, record
-from dicom_node.workflow.generated import why_generated, why_made_here
+from dicom_node.workflow.generated import why_made_here
 from dicom_node.workflow.routing import choose
 from storage.database import current_time
 from storage.fetches import add_fetch
@@ -98,12 +98,12 @@ def complete_due(tx: Session, now: datetime, *, table: RouteTable, max_attempts:
 
 
 def _take(tx: Session, object: StoredObject, header: Dataset, table: RouteTable, max_attempts: int) -> Route | None:
-    generated = why_made_here(tx, object) or why_generated(header)
+    decision = choose(table, header, object.calling_ae, object.called_ae)
+    generated = decision.generated or why_made_here(tx, object)
     if generated is not None:
         touch_series(tx, object, None, None)
         _tell_of(tx, object, Action.GENERATED_RECOGNISED, reason=generated)
         return None
-    decision = choose(table, header, object.calling_ae, object.called_ae)
     if decision.route is None:
         touch_series(tx, object, None, None)
         reason = "no route matches" if table.routes else "there are no routes"
