@@ -125,7 +125,7 @@ def test_retry_resumes_all_that_a_destination_has_not_got(fullfield, node):
 
 
 @pytest.mark.parametrize("arguments", [(), (1, "--destination", "pacs")])
-def test_retry_wants_jobs_or_a_destination(fullfield, node, arguments):
+def test_retry_wants_jobs_or_a_destination(fullfield, node, arguments):  # noqa: ARG001
     status, _, err = fullfield("jobs", "retry", *arguments)
     assert status == 2
     assert "name jobs by their numbers, or a destination" in err
