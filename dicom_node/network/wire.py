@@ -37,6 +37,7 @@ _TYPES = range(0x01, 0x08)
 # The state machine's events and states (PS3.8 9.2).
 _DATA_CAME, _CONNECTION_CLOSED, _INVALID_UNIT = "Evt10", "Evt17", "Evt19"
 _DATA_MAY_GO = ("Sta6", "Sta8")
+_ABORTED = "Sta13"
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,17 @@ class Wire:
         self._dul.socket.send = self._write
         self._dul.send_pdu = self._write_data
         self._dul._is_transport_event = self._wait
+        self._take = self._dul._process_recv_primitive
+        self._dul._process_recv_primitive = self._take_unless_aborted
         self._dul._read_pdu_data = self._read
         self._dul._run_loop_delay = 0
+
+    def _take_unless_aborted(self) -> bool:
+        """Take what is to be said next; the state machine's thread would end over a word to a peer that is aborted."""
+        if self._dul.state_machine.current_state != _ABORTED:
+            return bool(self._take())
+        self._dul.to_provider_queue.queue.clear()
+        return False
 
     def _wait(self) -> bool:
         """Wait for the peer for a round, and have what it sends read; whether it sent something."""

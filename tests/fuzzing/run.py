@@ -33,6 +33,7 @@ class Footprint:
     """What a process holds."""
 
     kilobytes: int
+    #: But for those of the database: its pool keeps as many connections as were asked for at once, up to its bound.
     descriptors: int
     threads: int
 
@@ -42,7 +43,7 @@ class Footprint:
         status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         return cls(
             kilobytes=int(status["VmRSS"].split()[0]),
-            descriptors=len(list(Path(f"/proc/{pid}/fd").iterdir())),
+            descriptors=sum(".db" not in _target(descriptor) for descriptor in Path(f"/proc/{pid}/fd").iterdir()),
             threads=int(status["Threads"]),
         )
 
@@ -84,9 +85,19 @@ def fuzz(
                 say(f"{index + 1}: {report.footprints[-1]}")
         report.faults += _goes_on(node, folder)
         report.faults += _unreadable(node, report.acknowledged)
+    if "Traceback" in node.log.read_text():
+        report.faults.append("an error that nobody expected stands in the node's log")
     report.faults += _growth(report.footprints)
     _tell(report, seed, say)
     return report
+
+
+def _target(descriptor: Path) -> str:
+    """The name of what a descriptor is open to; none if it was closed meanwhile."""
+    try:
+        return descriptor.readlink().name
+    except FileNotFoundError:
+        return ""
 
 
 def _at_rest(pid: int, threads: int) -> Footprint:
