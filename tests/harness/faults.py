@@ -290,7 +290,7 @@ def _ordered(name: str, number: int, point: str, turn: int, deed: str, power: bo
     def strike(here: Place, work: Work) -> bool:
         here.node.order(number, point, turn, deed)
         while not here.node.carried_out and not work.is_done():
-            time.sleep(0.02)
+            time.sleep(0.05)
         came_to_pass = here.node.carried_out
         if power and came_to_pass:
             here.node.lose_power()

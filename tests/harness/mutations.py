@@ -86,7 +86,7 @@ def _rows_before_files() -> None:
 
     def late(store: ObjectStore, data: bytes) -> StoredFile:
         def write_later() -> None:
-            time.sleep(1)
+            time.sleep(30)
             write(store, data)
 
         threading.Thread(target=write_later, daemon=True).start()
@@ -204,10 +204,10 @@ MUTATIONS: dict[str, Mutation] = {
         "lost",
     ),
     "rows-before-files": Mutation(
-        "Results are entered a second before their files are written.",
+        "Results are entered half a minute before their files are written.",
         _rows_before_files,
         "kill worker.entered 1",
-        "lost",
+        "stuck",
     ),
     "results-tell-when-they-were-made": Mutation(
         "Two attempts make two files of one result.",
