@@ -32,6 +32,8 @@ _REQUIRED = {
 _X_RAY = (XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage)
 #: What names the source, its series and its study: a result has to repeat it as it is.
 _IDENTITY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+#: Of the attributes that results take over, or follow from.
+_GROUPS = (0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0028, 0x0032, 0x0038, 0x0040, 0x0050)
 #: More than anybody reads.
 _MOST_TOLD = 20
 
@@ -95,7 +97,7 @@ def _wrong_values(source: Dataset) -> Iterator[str]:
     ascii_only = not terms_of(source)
     for tag in sorted(source.keys()):
         keyword = keyword_for_tag(tag)
-        if not keyword or tag.group not in (0x0008, 0x0010, 0x0018, 0x0020, 0x0028, 0x0032, 0x0038, 0x0040):
+        if not keyword or tag.group not in _GROUPS:
             continue
         element = _readable(source, tag)
         if element is None:

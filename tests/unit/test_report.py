@@ -14,7 +14,9 @@ from dicom_node.objects.presentation_state import presentation_states
 from dicom_node.objects.report import ReportDraft, Unmade
 from dicom_node.objects.secondary_capture import secondary_captures
 from dicom_node.objects.segmentation import Segmentation
-from tests.factory import Box, measured, reconstruction, write, xa
+from dicom_node.objects.source_faults import faults
+from dicom_node.workflow.reconstruction import objects_of
+from tests.factory import Box, malformed, measured, reconstruction, write, xa
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -145,6 +147,24 @@ def test_the_reader_is_told_what_else_matters(options, note):
 def test_a_source_that_was_compressed_with_loss_is_told():
     source = xa(LossyImageCompression="01", LossyImageCompressionRatio=9, LossyImageCompressionMethod="ISO_10918_1")
     assert any("with loss" in told for told in texts(report_of(source), concepts.COMMENT))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_wrong_with_the_header_of_the_source_is_told_with_attribute_and_section():
+    source = malformed(xa(missing=["PixelIntensityRelationship"]), "PatientBirthDate", "DA", "the sixth")
+    malformed(source, "ClinicalTrialSponsorName", "CS", "not text")
+    malformed(source, "BodyPartExamined", "CS", "Chest")
+    malformed(source, "IrradiationEventUID", "UI", "1.02")
+    carried = objects_of(source, reconstruction(source), route="chest", mark=Mark())
+    told = texts(carried.report.finished(), concepts.COMMENT)
+    assert [note for note in told if "PS3" in note] == faults(source)
+    assert set(faults(source)) == {
+        "PixelIntensityRelationship is missing (PS3.3 C.8.7.1).",
+        "PatientBirthDate is not a date (PS3.5 6.2): left out of the result.",
+        "ClinicalTrialSponsorName is not of its value representation (PS3.6 6): left out of the result.",
+        "BodyPartExamined is not a code string (PS3.5 6.2): mended in the result.",
+        "IrradiationEventUID is not a valid UID (PS3.5 9.1): left out of the result.",
+    }
 
 
 def test_the_private_scheme_is_declared_and_standard_codes_are_taken_where_there_are_any():
