@@ -32,6 +32,8 @@ from dicom_node.workflow.reconstruction import read_image, results_of
 from dicom_node.workflow.worker import Worker
 from storage.database import Database
 from storage.files import ObjectStore
+from storage.objects import objects_of_job
+from storage.schema import ObjectKind
 from storage.transitions import JobState
 from tests.dciodvfy import errors_in
 from tests.factory import COMPRESSED, LOSSY, Box, measured, write, xa
@@ -276,6 +278,14 @@ def test_of_a_series_the_good_images_are_reconstructed_and_the_others_told(node,
         "1 of 3 objects: The object has no PixelData (PS3.3 C.7.6.3); the sender must send the image itself."
     )
     assert len(deliveries(database, job)) == 10
+    with database.transaction() as tx:
+        results = [one for one in objects_of_job(tx, job, ObjectKind.RESULT) if one.modality == "SR"]
+    told = []
+    for report in results:
+        with store.open(report.digest) as file:
+            told.append(file.read())
+    assert len(told) == 2
+    assert all(b"The object has no PixelData (PS3.3 C.7.6.3)" in each for each in told)
 
 
 @pytest.mark.filterwarnings("ignore")
