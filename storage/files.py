@@ -139,12 +139,10 @@ class ObjectStore:
             Path(name).unlink()
 
     def remove(self, digest: str) -> None:
-        """Delete a file, durably; one that is not there is gone already."""
+        """Delete a file; one that is not there is gone already. After a power cut it may be back, as an orphan."""
         path = self.path(digest)
         with _disk_errors_in_words(path):
             path.unlink(missing_ok=True)
-            if path.parent.is_dir():
-                _fsync(path.parent)
 
     def quarantine(self, digest: str) -> Path | None:
         """Move a file aside, durably; where to, None if it is not there."""

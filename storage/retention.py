@@ -35,6 +35,10 @@ ORIGINALS = frozenset({ObjectKind.ORIGINAL, ObjectKind.ASIDE, ObjectKind.FETCHED
 RESULTS = frozenset({ObjectKind.RESULT})
 
 
+#: Files that are removed in one transaction.
+_FILES_AT_ONCE = 20
+
+
 @dataclass(frozen=True, kw_only=True)
 class DeletedObject:
     """An object that was here."""
@@ -87,20 +91,22 @@ def delete_objects(tx: Session, numbers: Collection[int]) -> list[DeletedObject]
 
 
 def remove_files(database: Database, store: ObjectStore) -> int:
-    """Remove the files of all that was deleted; how many. Each in a transaction that holds its note."""
+    """Remove the files of all that was deleted; how many. Some at a time, in a transaction that holds their notes."""
     removed = 0
     with database.reading() as tx:
         digests = list(tx.scalars(select(FileToRemove.digest).order_by(FileToRemove.since)))
-    for digest in digests:
+    for start in range(0, len(digests), _FILES_AT_ONCE):
+        wanted = FileToRemove.digest.in_(digests[start : start + _FILES_AT_ONCE])
         with database.transaction() as tx:
-            note = tx.get(FileToRemove, digest, with_for_update={"skip_locked": True})
-            if note is None:
-                continue  # Wanted again, or removed by another process.
-            if tx.scalars(select(StoredObject.id).where(StoredObject.digest == digest).limit(1)).first() is None:
-                store.remove(digest)
-                removed += 1
-                faultpoint("retention.removed")
-            tx.delete(note)
+            # What is wanted again has no note any more, and what another process removes has a locked one.
+            held = list(tx.scalars(select(FileToRemove.digest).where(wanted).with_for_update(skip_locked=True)))
+            used = set(tx.scalars(select(StoredObject.digest).where(StoredObject.digest.in_(held))))
+            for digest in held:
+                if digest not in used:
+                    store.remove(digest)
+                    removed += 1
+                    faultpoint("retention.removed")
+            tx.execute(delete(FileToRemove).where(FileToRemove.digest.in_(held)))
     return removed
 
 
