@@ -205,7 +205,7 @@ def _modules(fates: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
 
     made = {keyword: None for of in fates.values() for keyword, fate in of.items() if fate != "omitted"}
     yield "## Of other classes (DX, enhanced X-ray)"
-    yield _table([keyword for keyword in made if keyword not in told], fates)
+    yield _table(sorted(keyword for keyword in made if keyword not in told), fates)
 
 
 def _table(keywords: Sequence[str], fates: Mapping[str, Mapping[str, str]]) -> str:
