@@ -295,11 +295,7 @@ def _ordered(name: str, number: int, point: str, turn: int, deed: str, power: bo
         if power and came_to_pass:
             here.node.lose_power()
         here.node.withdraw()
-        if deed == "kill" and came_to_pass:
-            # The process is dead as soon as the order is carried out, or in a moment.
-            time.sleep(0.1)
-        if not here.node.runs:
-            here.node.recover()
+        here.node.tend()
         return came_to_pass
 
     return Fault(name, strike)

@@ -63,7 +63,9 @@ class StruckNode(NodeProcess):
         self._process = self._started("node", stdin=subprocess.DEVNULL)
 
     def tend(self) -> None:
-        """Have the worker beside it run."""
+        """Have it run, and the worker beside it: one that was ordered to die may do so a moment later."""
+        if not self.runs:
+            self.recover()
         if self.beside is None or self.beside.poll() is not None:
             self.beside = self._started("worker", stdin=subprocess.DEVNULL)
 

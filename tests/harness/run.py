@@ -129,8 +129,8 @@ def _strike(
     for sender in senders:
         sender.start()
     came_to_pass = strike(here, Work(senders, is_done, judge.is_at_work))
-    here.node.tend()
     while not is_done():
+        here.node.tend()
         time.sleep(0.1)
     stuck = [Violation("stuck", f"{sender.name} is not rid of its objects") for sender in senders if sender.is_alive()]
     for sender in senders:
