@@ -7,6 +7,7 @@ import pytest
 import requests
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
+from pydicom import dcmread
 
 from dicom_node.audit import Action, record
 from dicom_node.monitoring.state import State
@@ -17,6 +18,7 @@ from storage.files import ObjectStore
 from storage.queue import finish
 from storage.transitions import JobState
 from tests.factory import write, xa
+from tests.hospital import RESULTS, hospital
 from tests.jobs import queued, result, take
 from tests.metrics import Samples, metrics_in
 from tests.nodes import NodeProcess
@@ -152,3 +154,21 @@ def test_a_node_without_room_is_alive_and_not_ready(tmp_path):
         ready = requests.get(f"http://127.0.0.1:{port}/ready", timeout=30)
         assert (ready.status_code, ready.text) == (503, "node: ok\ndatabase: ok\ndisk: not ok\n")
         assert requests.get(f"http://127.0.0.1:{port}/live", timeout=30).status_code == 200
+
+
+@pytest.mark.long
+def test_a_whole_job_shows_in_the_metrics_and_no_patient_does(tmp_path):
+    port = free_port()
+    with hospital(tmp_path, web={"port": port}) as here:
+        cine = here.cine(frames=2, patient_name="Secretname^Person", PatientID="SECRETID")
+        assert here.push(cine).accepted
+        here.node.wait_until_settled(1)
+        said = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
+    told = metrics_in(said)
+    for stage in ("queued", "working", "delivering"):
+        assert told["fullfield_stage_seconds_count"]["all", stage] == 1
+    work = told["fullfield_stage_seconds_sum"]["all", "working"]
+    assert told["fullfield_model_seconds_per_frame_sum"]["all",] == pytest.approx(work / 2)
+    assert told["fullfield_delivery_seconds_count"]["pacs",] == RESULTS
+    for secret in ("Secretname", "SECRETID", str(dcmread(cine).StudyInstanceUID)):
+        assert secret not in said
