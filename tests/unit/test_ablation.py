@@ -24,7 +24,7 @@ from training.pairs import read_pairs
 
 CHANNELS = (16, 16, 32, 32)
 THESIS_CHANNELS = (4, 4, 4)
-PLAN = Plan(minutes=0.002, channels=CHANNELS, thesis_channels=THESIS_CHANNELS, batch=1)
+PLAN = Plan(minutes=0.005, channels=CHANNELS, thesis_channels=THESIS_CHANNELS, batch=1)
 
 
 @pytest.fixture(scope="module", autouse=True)
