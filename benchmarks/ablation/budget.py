@@ -31,6 +31,8 @@ class Trained:
 def train_for(seconds: float, task: Task, material: Material, settings: TrainingSettings) -> Trained:
     """Train until the budget is spent, for one step at least; drawing the examples is part of the budget.
 
+    What the networks before it have taken of a budget may be more than all of it: then `seconds` is not above 0.
+
     Processor time is counted, not the clock's, so that what else the machine does takes nothing from a variant. The
     learning rate follows the share of the budget that is spent: `settings.steps` and `settings.warm_up` count parts of
     the budget. Raises what `training.loop.Learner` raises.
@@ -39,10 +41,10 @@ def train_for(seconds: float, task: Task, material: Material, settings: Training
     started = time.process_time()
 
     def spent() -> float:
-        return (time.process_time() - started) / seconds
+        return min((time.process_time() - started) / seconds, 1.0) if seconds > 0 else 1.0
 
     def rate(_: int) -> float:
-        return learning_rate(round(min(spent(), 1.0) * settings.steps), settings)
+        return learning_rate(round(spent() * settings.steps), settings)
 
     learner.schedule = LambdaLR(learner.optimizer, rate)
     steps = 0

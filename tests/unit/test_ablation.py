@@ -12,6 +12,7 @@ from PIL import Image
 
 from benchmarks.ablation import runs as _runs
 from benchmarks.ablation.__main__ import ablation
+from benchmarks.ablation.budget import train_for
 from benchmarks.ablation.learning_curve import learning_curve, part_of
 from benchmarks.ablation.picture_palette import PicturePalette
 from benchmarks.ablation.trainings import Order
@@ -21,6 +22,7 @@ from inference.thesis.vae import VAE as ThesisVAE
 from tests.pairs import APERTURE, COLUMNS, draw_pair, write_pairs, write_table
 from training.loop import Material
 from training.pairs import read_pairs
+from training.train import vae_task
 
 CHANNELS = (16, 16, 32, 32)
 THESIS_CHANNELS = (4, 4, 4)
@@ -105,6 +107,13 @@ def test_the_table_has_a_row_for_every_mode_and_a_change_for_every_claim(told):
     assert sum(line.startswith("| VAE prior + residual Palette |") for line in lines) == 4
     assert any(line.startswith("| Palette alone | sample |") for line in lines)
     assert "LPIPS needs the Models Genesis encoder" in told
+
+
+def test_a_budget_that_is_spent_already_leaves_one_step(material):
+    settings = PLAN.settings(1)
+    trained = train_for(-1.0, vae_task(settings, CHANNELS), material, settings)
+    assert trained.steps == 1
+    assert all(tensor.isfinite().all() for tensor in trained.network.parameters())
 
 
 def test_a_finished_run_is_not_trained_again(order, told, monkeypatch):
