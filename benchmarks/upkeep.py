@@ -20,9 +20,10 @@ from dicom_node.workflow.scrubbing import AT_ONCE, scrub
 from storage.backup import back_up, restore
 from storage.database import Database, current_time
 from storage.files import ObjectStore
-from storage.schema import ObjectKind, StoredObject
+from storage.schema import StoredObject
 from storage.scrub import longest_unread, orphans
 from storage.soundness import make_ready
+from storage.states import ObjectKind
 
 _OBJECTS = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
 _BYTES = 10_000

@@ -20,7 +20,8 @@ from storage import migrations
 from storage.database import Database
 from storage.dump import dump, kind_of, load
 from storage.files import ObjectStore, StoredFile
-from storage.schema import Damage, StoredObject
+from storage.schema import StoredObject
+from storage.states import Damage
 
 _MANIFEST = "backup.json"
 #: A file that retention deletes while it is to be copied has the database dumped anew; each time there are fewer.

@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 from storage.entering import enter, table_of
 from storage.levels import Attributes, Level, described
 from storage.matching import folded, full_span
-from storage.schema import CataloguedObject, CataloguedSeries, CataloguedStudy, ObjectKind, StoredObject
+from storage.schema import CataloguedObject, CataloguedSeries, CataloguedStudy, StoredObject
+from storage.states import ObjectKind
 
 #: Characters of a value that a column takes; an index of PostgreSQL's has no room for a text of pages.
 LONGEST_COLUMN = 200

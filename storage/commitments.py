@@ -10,7 +10,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from storage.database import current_time
-from storage.schema import Commitment, CommitmentState
+from storage.schema import Commitment
+from storage.states import CommitmentState
 
 
 @dataclass(frozen=True, kw_only=True)

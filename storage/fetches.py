@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from storage.database import current_time
-from storage.schema import Fetch, FetchState, Job, ObjectKind, StoredObject
+from storage.schema import Fetch, Job, StoredObject
+from storage.states import FetchState, ObjectKind
 
 #: Something is to become of a fetch in these states.
 _OPEN = (FetchState.WAITING, FetchState.ASKED)

@@ -7,18 +7,8 @@ from typing import Any
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
-from storage.schema import (
-    AuditRow,
-    Commitment,
-    CommitmentState,
-    Delivery,
-    DeliveryState,
-    Job,
-    ObjectKind,
-    SoughtCommitment,
-    SoughtState,
-    StoredObject,
-)
+from storage.schema import AuditRow, Commitment, Delivery, Job, SoughtCommitment, StoredObject
+from storage.states import CommitmentState, DeliveryState, ObjectKind, SoughtState
 from storage.transitions import JobState
 
 #: States in which a job waits for something, or for somebody.

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session, make_transient_to_detached
 from storage.catalogue import catalogue, forget
 from storage.database import current_time
 from storage.entering import enter, table_of
-from storage.schema import FileToRemove, ObjectKind, StoredObject
+from storage.schema import FileToRemove, StoredObject
+from storage.states import ObjectKind
 
 #: UIDs that one query asks for; databases bound the number of their parameters.
 _MOST_AT_ONCE = 500

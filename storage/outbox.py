@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 
 from config.errors import FullfieldError
 from storage.database import current_time
-from storage.schema import Delivery, DeliveryState, Job, StoredObject
+from storage.schema import Delivery, Job, StoredObject
+from storage.states import DeliveryState
 
 
 class UnknownDelivery(FullfieldError):

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from storage.database import current_time
 from storage.entering import table_of
 from storage.objects import objects_under
-from storage.schema import AwaitedObject, ObjectKind, ProcedureStep, ProcedureStepStatus, StoredObject
+from storage.schema import AwaitedObject, ProcedureStep, StoredObject
+from storage.states import ObjectKind, ProcedureStepStatus
 
 _AWAITED = table_of(AwaitedObject)
 _OF_SERIES = _AWAITED.c.series_instance_uid == bindparam("series")

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from config.errors import FullfieldError, LeaseLost
 from storage.database import current_time
-from storage.schema import Delivery, DeliveryState, Job, StoredObject
+from storage.schema import Delivery, Job, StoredObject
+from storage.states import DeliveryState
 from storage.transitions import ALLOWED, ForbiddenTransition, JobState, check
 from storage.turns import turn_of
 

@@ -16,18 +16,8 @@ from storage.catalogue import forget
 from storage.database import Database, current_time
 from storage.faultpoint import faultpoint
 from storage.files import ObjectStore
-from storage.schema import (
-    Delivery,
-    DeliveryState,
-    FileToRemove,
-    Job,
-    LegalHold,
-    ObjectKind,
-    Series,
-    SeriesState,
-    SoughtCommitment,
-    StoredObject,
-)
+from storage.schema import Delivery, FileToRemove, Job, LegalHold, Series, SoughtCommitment, StoredObject
+from storage.states import DeliveryState, ObjectKind, SeriesState
 from storage.transitions import JobState
 
 #: What was received, under its own UID or another object's.

@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 from config.errors import DamagedObject, StorageUnavailable
 from storage.database import Database, current_time
 from storage.files import ObjectStore, StoredFile
-from storage.schema import Damage, FileToRemove, Job, StoredObject
+from storage.schema import FileToRemove, Job, StoredObject
+from storage.states import Damage
 from storage.transitions import JobState
 
 #: A file without a row that is younger may be about to get one.

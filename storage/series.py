@@ -8,7 +8,8 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from storage.entering import Insert, enter, insert_into, table_of
-from storage.schema import ObjectKind, Series, SeriesState, StoredObject
+from storage.schema import Series, StoredObject
+from storage.states import ObjectKind, SeriesState
 
 
 def touch_series(tx: Session, object: StoredObject, route: str | None, due_at: datetime | None) -> None:

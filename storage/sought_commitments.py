@@ -7,7 +7,8 @@ from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from storage.database import current_time
-from storage.schema import Job, SoughtCommitment, SoughtState
+from storage.schema import Job, SoughtCommitment
+from storage.states import SoughtState
 
 #: Something is to become of a request in these states.
 _OPEN = (SoughtState.WAITING, SoughtState.ASKED)

@@ -8,7 +8,8 @@ from storage.database import current_time
 from storage.objects import ReceivedObject, keep_object
 from storage.outbox import add_delivery
 from storage.queue import Lease, claim, enqueue
-from storage.schema import Delivery, Job, ObjectKind
+from storage.schema import Delivery, Job
+from storage.states import ObjectKind
 
 
 def queued(

@@ -11,7 +11,8 @@ from storage.files import ObjectStore
 from storage.objects import ReceivedObject, keep_object
 from storage.outbox import add_delivery
 from storage.queue import claim, enqueue, finish, get_job
-from storage.schema import AuditRow, Delivery, Job, ObjectKind
+from storage.schema import AuditRow, Delivery, Job
+from storage.states import ObjectKind
 from storage.transitions import JobState
 from tests.factory import write, xa
 from tests.peers import wait_until

@@ -201,7 +201,7 @@ def _print_job(job: "Job", objects: list["StoredObject"], deliveries: list["Deli
 
 
 def _delivery_in_words(delivery: "Delivery", objects: list["StoredObject"]) -> str:
-    from storage.schema import DeliveryState
+    from storage.states import DeliveryState
 
     sent = next((o.sop_instance_uid for o in objects if o.id == delivery.object_id), "an object")
     said = f"{sent} to {delivery.destination}: {delivery.state}"

@@ -41,7 +41,8 @@ from storage.commitments import (
 )
 from storage.database import Database
 from storage.files import ObjectStore
-from storage.schema import Commitment, CommitmentState
+from storage.schema import Commitment
+from storage.states import CommitmentState
 
 log = structlog.get_logger()
 

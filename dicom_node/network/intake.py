@@ -29,7 +29,8 @@ from storage.faultpoint import faultpoint
 from storage.fetches import fetch_behind
 from storage.files import ObjectStore
 from storage.objects import Kept, ReceivedObject, keep_object
-from storage.schema import Fetch, ObjectKind, StoredObject
+from storage.schema import Fetch, StoredObject
+from storage.states import ObjectKind
 
 log = structlog.get_logger()
 

@@ -25,7 +25,8 @@ from dicom_node.network.server import FurtherService
 from dicom_node.network.statuses import Status, Unacceptable
 from storage.database import Database
 from storage.procedure_steps import StepReport, add_procedure_step, find_procedure_step, update_procedure_step
-from storage.schema import ProcedureStep, ProcedureStepStatus
+from storage.schema import ProcedureStep
+from storage.states import ProcedureStepStatus
 
 log = structlog.get_logger()
 

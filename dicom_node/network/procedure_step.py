@@ -14,7 +14,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 from dicom_node.network.statuses import Status, Unacceptable
-from storage.schema import ProcedureStepStatus
+from storage.states import ProcedureStepStatus
 
 #: Error ID (0000,0903) of an update that comes after the end (PS3.4 F.7.2.2.3).
 MAY_NO_LONGER_BE_UPDATED = 0xA710

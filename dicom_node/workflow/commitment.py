@@ -18,8 +18,9 @@ from dicom_node.workflow.settlement import end_if_settled, locked_job
 from storage.database import current_time
 from storage.outbox import send_again, take_back
 from storage.queue import move, note
-from storage.schema import Delivery, DeliveryState, Job, SoughtCommitment, SoughtState, StoredObject
+from storage.schema import Delivery, Job, SoughtCommitment, StoredObject
 from storage.sought_commitments import add_sought, incomplete_answers, locked_sought, settle_sought, sought_of
+from storage.states import DeliveryState, SoughtState
 from storage.transitions import JobState
 
 _ACTOR = "delivery"

@@ -24,8 +24,8 @@ from dicom_node.workflow.commitment import (
     take_report,
 )
 from storage.database import Database
-from storage.schema import SoughtState
 from storage.sought_commitments import claim_sought, due_sought, free_sought
+from storage.states import SoughtState
 
 log = structlog.get_logger()
 

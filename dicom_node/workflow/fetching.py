@@ -31,7 +31,8 @@ from storage.fetches import (
     renew_fetch,
     settle_fetch,
 )
-from storage.schema import Fetch, FetchState
+from storage.schema import Fetch
+from storage.states import FetchState
 
 log = structlog.get_logger()
 

@@ -23,7 +23,8 @@ from storage.files import ObjectStore
 from storage.objects import ReceivedObject, find_object, keep_object
 from storage.outbox import add_delivery
 from storage.queue import Lease, finish
-from storage.schema import Job, ObjectKind, StoredObject
+from storage.schema import Job, StoredObject
+from storage.states import ObjectKind
 from storage.transitions import JobState
 
 if TYPE_CHECKING:

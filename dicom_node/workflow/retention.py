@@ -13,7 +13,7 @@ from storage.database import Database, current_time
 from storage.faultpoint import faultpoint
 from storage.files import ObjectStore
 from storage.retention import ORIGINALS, RESULTS, deletable, delete_objects, remove_files
-from storage.schema import ObjectKind
+from storage.states import ObjectKind
 
 log = structlog.get_logger()
 

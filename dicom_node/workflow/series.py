@@ -20,8 +20,9 @@ from storage.database import current_time
 from storage.fetches import add_fetch
 from storage.procedure_steps import await_objects, awaited_object_arrived
 from storage.queue import enqueue
-from storage.schema import AuditRow, Job, ObjectKind, ProcedureStep, Series, SeriesState, StoredObject
+from storage.schema import AuditRow, Job, ProcedureStep, Series, StoredObject
 from storage.series import close_series, due_series, expect_series, touch_series, waiting_objects
+from storage.states import ObjectKind, SeriesState
 
 #: An association of whose end nobody told, for its node died, counts as ended after so long a silence.
 LONGEST_SILENCE = timedelta(minutes=10)

@@ -20,7 +20,8 @@ from dicom_node.sop_classes import BESIDE
 from storage.database import current_time
 from storage.outbox import abandon, acknowledge, claim_delivery, outstanding, postpone, refuse
 from storage.queue import move
-from storage.schema import Delivery, DeliveryState, Job, ObjectKind, StoredObject
+from storage.schema import Delivery, Job, StoredObject
+from storage.states import DeliveryState, ObjectKind
 from storage.transitions import JobState
 
 _ACTOR = "delivery"

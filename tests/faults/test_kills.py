@@ -17,7 +17,8 @@ from sqlalchemy import select
 
 from storage.audit_trail import verify
 from storage.files import ObjectStore
-from storage.schema import Delivery, DeliveryState, ObjectKind, StoredObject
+from storage.schema import Delivery, StoredObject
+from storage.states import DeliveryState, ObjectKind
 from storage.transitions import JobState
 from tests.hospital import PACS, RESULTS, Hospital, shows
 from tests.nodes import LONG, NodeProcess, is_alive, kill

@@ -15,7 +15,8 @@ from config.errors import DamagedObject, FullfieldError
 from storage.audit_trail import verify
 from storage.database import Database
 from storage.files import ObjectStore
-from storage.schema import AuditRow, Delivery, DeliveryState, Job, ObjectKind, StoredObject
+from storage.schema import AuditRow, Delivery, Job, StoredObject
+from storage.states import DeliveryState, ObjectKind
 from storage.transitions import JobState
 from tests.harness.place import Place
 from tests.harness.violations import Kind, Violation

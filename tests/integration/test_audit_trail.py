@@ -10,7 +10,8 @@ from sqlalchemy.exc import DBAPIError
 from config.errors import DamagedObject
 from storage.audit_trail import BEGINNING, AuditEntry, append, trail, verify
 from storage.database import Database
-from storage.schema import Series, SeriesState
+from storage.schema import Series
+from storage.states import SeriesState
 
 
 def entry(action: str = "object_received", **told) -> AuditEntry:

@@ -33,7 +33,7 @@ from dicom_node.workflow.worker import Worker
 from storage.database import Database
 from storage.files import ObjectStore
 from storage.objects import objects_of_job
-from storage.schema import ObjectKind
+from storage.states import ObjectKind
 from storage.transitions import JobState
 from tests.dciodvfy import errors_in
 from tests.factory import COMPRESSED, LOSSY, Box, measured, write, xa

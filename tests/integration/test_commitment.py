@@ -24,7 +24,8 @@ from sqlalchemy import select, update
 from config.listener import AllowedPeer
 from storage.commitments import CommitmentRequest, add_commitment
 from storage.database import current_time
-from storage.schema import AuditRow, Commitment, CommitmentState
+from storage.schema import AuditRow, Commitment
+from storage.states import CommitmentState
 from tests.captured_log import captured_log
 from tests.listening import QUICK, Node, cine, goes_through, listening
 from tests.peers import free_port, orthanc, storescu, wait_until

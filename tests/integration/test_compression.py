@@ -32,7 +32,7 @@ from storage.files import ObjectStore
 from storage.objects import keep_object
 from storage.outbox import add_delivery
 from storage.queue import claim, finish
-from storage.schema import ObjectKind
+from storage.states import ObjectKind
 from storage.transitions import JobState
 from tests.factory import Box, reconstruction, xa
 from tests.peers import Peer, free_port, orthanc, storescp, wait_until

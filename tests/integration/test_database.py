@@ -20,7 +20,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, S
 
 from config.errors import ConfigError, DamagedObject, StorageFull, StorageUnavailable
 from storage.database import Database, current_time
-from storage.schema import Delivery, DeliveryState, Series, SeriesState, StoredObject, Table
+from storage.schema import Delivery, Series, StoredObject, Table
+from storage.states import DeliveryState, SeriesState
 from tests.peers import free_port, postgresql
 
 NOON = datetime(2024, 5, 6, 12, 0, 0, 123456, tzinfo=UTC)

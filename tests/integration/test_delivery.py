@@ -24,7 +24,8 @@ from storage.files import ObjectStore
 from storage.objects import keep_object, objects_of_job
 from storage.outbox import add_delivery, claim_delivery
 from storage.queue import cancel, claim, finish, retry
-from storage.schema import DeliveryState, ObjectKind, StoredObject
+from storage.schema import StoredObject
+from storage.states import DeliveryState, ObjectKind
 from storage.transitions import JobState
 from tests.factory import reconstruction, xa
 from tests.peers import free_port, storescp, wait_until

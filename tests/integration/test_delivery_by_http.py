@@ -21,7 +21,8 @@ from storage.files import ObjectStore
 from storage.objects import keep_object, objects_of_job
 from storage.outbox import add_delivery
 from storage.queue import claim, finish
-from storage.schema import Delivery, DeliveryState, ObjectKind
+from storage.schema import Delivery
+from storage.states import DeliveryState, ObjectKind
 from storage.transitions import JobState
 from tests.certificates import Authority
 from tests.factory import xa

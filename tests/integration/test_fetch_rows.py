@@ -10,7 +10,8 @@ from storage.database import Database
 from storage.fetches import add_fetch, claim_fetch, due_fetches, fetch_behind, free_fetches, note_asked, settle_fetch
 from storage.objects import ReceivedObject, keep_object
 from storage.queue import list_jobs
-from storage.schema import CataloguedObject, FetchState, ObjectKind, StoredObject
+from storage.schema import CataloguedObject, StoredObject
+from storage.states import FetchState, ObjectKind
 from tests.factory import xa
 
 STUDY = generate_uid()

@@ -23,7 +23,8 @@ from dicom_node.workflow.series import object_kept
 from storage.fetches import claim_fetch, fetches_of
 from storage.objects import keep_object, objects_of_job
 from storage.queue import list_jobs
-from storage.schema import Fetch, FetchState, ObjectKind
+from storage.schema import Fetch
+from storage.states import FetchState, ObjectKind
 from tests.factory import reconstruction, write, xa
 from tests.listening import QUICK, Node, listening
 from tests.peers import Orthanc, dcmqrscp, findscu, free_port, orthanc, storescu, wait_until

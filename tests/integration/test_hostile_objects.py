@@ -21,7 +21,8 @@ from dicom_node.workflow.worker import Worker
 from storage.audit_trail import trail
 from storage.objects import objects_of_job
 from storage.queue import get_job
-from storage.schema import Job, ObjectKind, StoredObject
+from storage.schema import Job, StoredObject
+from storage.states import ObjectKind
 from storage.transitions import JobState
 from tests.dciodvfy import errors_in
 from tests.factory import malformed, xa

@@ -25,7 +25,8 @@ from storage.queue import (
     put_back,
     retry,
 )
-from storage.schema import Delivery, DeliveryState, Job
+from storage.schema import Delivery, Job
+from storage.states import DeliveryState
 from storage.transitions import ALLOWED, ForbiddenTransition, JobState
 from tests.jobs import let_lease_run_out, queued, result, take
 

@@ -7,7 +7,7 @@ import pytest
 from storage.audit_trail import trail
 from storage.database import Database
 from storage.queue import finish, get_job, move
-from storage.schema import DeliveryState
+from storage.states import DeliveryState
 from storage.transitions import JobState
 from tests.jobs import queued, result, take
 

@@ -39,7 +39,7 @@ from dicom_node.network.contexts import TRANSFER_SYNTAXES
 from dicom_node.network.listener import Listener
 from dicom_node.sop_classes import RECEIVED
 from storage.audit_trail import verify
-from storage.schema import ObjectKind
+from storage.states import ObjectKind
 from tests.captured_log import captured_log
 from tests.factory import write, xa
 from tests.listening import Node, cine, listening

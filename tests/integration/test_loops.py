@@ -12,7 +12,7 @@ from dicom_node.workflow.reconstruction import objects_of
 from dicom_node.workflow.series import object_kept
 from storage.objects import ReceivedObject, keep_object
 from storage.queue import list_jobs
-from storage.schema import ObjectKind
+from storage.states import ObjectKind
 from tests.factory import reconstruction, write, xa
 from tests.listening import Node
 from tests.peers import orthanc, storescu

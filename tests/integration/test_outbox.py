@@ -18,7 +18,8 @@ from storage.outbox import (
     refuse,
 )
 from storage.queue import cancel
-from storage.schema import Delivery, DeliveryState, Job, StoredObject
+from storage.schema import Delivery, Job, StoredObject
+from storage.states import DeliveryState
 from tests.jobs import queued, result
 
 

@@ -31,14 +31,12 @@ from storage.schema import (
     CataloguedStudy,
     Delivery,
     FileToRemove,
-    ObjectKind,
     Series,
-    SeriesState,
-    SoughtState,
     StoredObject,
 )
 from storage.series import touch_series
 from storage.sought_commitments import add_sought, settle_sought
+from storage.states import ObjectKind, SeriesState, SoughtState
 from storage.transitions import JobState
 from tests.factory import xa
 from tests.peers import wait_until

@@ -18,8 +18,9 @@ from storage.files import ObjectStore
 from storage.objects import keep_object
 from storage.queue import claim
 from storage.retention import delete_objects
-from storage.schema import Damage, StoredObject
+from storage.schema import StoredObject
 from storage.scrub import ORPHAN_SECONDS, examine, longest_unread, note, orphans
+from storage.states import Damage
 from tests.commands import Command
 from tests.factory import xa
 from tests.peers import wait_until

@@ -27,8 +27,8 @@ from dicom_node.workflow.delivery import Courier
 from storage.database import Database
 from storage.files import ObjectStore
 from storage.queue import retry
-from storage.schema import DeliveryState, SoughtState
 from storage.sought_commitments import sought_of
+from storage.states import DeliveryState, SoughtState
 from storage.transitions import JobState
 from tests.certificates import Authority
 from tests.listening import QUICK, listening

@@ -19,7 +19,8 @@ from storage.audit_trail import trail
 from storage.objects import ReceivedObject, keep_object, objects_of_job
 from storage.procedure_steps import StepReport, add_procedure_step
 from storage.queue import list_jobs
-from storage.schema import ProcedureStepStatus, Series, SeriesState, StoredObject
+from storage.schema import Series, StoredObject
+from storage.states import ProcedureStepStatus, SeriesState
 from tests.factory import xa
 
 START = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)

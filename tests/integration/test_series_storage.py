@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 from storage.database import Database
 from storage.objects import ReceivedObject, find_object, keep_object, objects_of_job
 from storage.queue import enqueue
-from storage.schema import Job, ObjectKind, Series, SeriesState, StoredObject
+from storage.schema import Job, Series, StoredObject
 from storage.series import close_series, due_series, touch_series, waiting_objects
+from storage.states import ObjectKind, SeriesState
 
 NOON = datetime(2024, 5, 6, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
