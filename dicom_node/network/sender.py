@@ -32,7 +32,7 @@ from storage.faultpoint import faultpoint
 STORED_WITH_WARNING = {0xB000, 0xB006, 0xB007}
 #: Duplicate SOP instance (PS3.7 C.5.5): the peer has it from an earlier attempt, for no other object of
 #: ours has the same UID.
-_STORED_BEFORE = 0x0111
+STORED_BEFORE = 0x0111
 
 _TRANSIENT = 2
 #: Priority (PS3.7 9.3.1.1).
@@ -113,7 +113,7 @@ def send(
         for number, file in enumerate(files, start=1):
             faultpoint("delivery.sending")
             status = store(association, file, number, _address(destination))
-            if status in STORED_WITH_WARNING or status in (0x0000, _STORED_BEFORE):
+            if status in STORED_WITH_WARNING or status in (0x0000, STORED_BEFORE):
                 yield Sent(file.sop_instance_uid, status)
             elif status & 0xFF00 == 0xA700:
                 raise ObjectPostponed(f"{destination.ae_title} is out of resources (0x{status:04X}).", status)

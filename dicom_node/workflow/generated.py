@@ -43,7 +43,7 @@ def _signs(header: Dataset) -> Iterator[str]:
         yield "the picture is itself generated (ImageType holds GENERATED)"
     if any(_has_synthesised(equipment) for equipment in items(header, "ContributingEquipmentSequence")):
         yield f"it is itself a result (ContributingEquipmentSequence names {MANUFACTURER} as synthesizing equipment)"
-    # The sample that comes with the program has this manufacturer too, and says that it is an original.
+    # An original of this manufacturer is the sample, which is drawn and not reconstructed.
     if texts(header, "Manufacturer") == [MANUFACTURER] and image_type[:1] != ["ORIGINAL"]:
         yield f"it is itself a result (Manufacturer is {MANUFACTURER})"
     if any(GENERATED_WORDS in text for text in texts(header, "DerivationDescription") or ()):

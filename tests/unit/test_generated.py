@@ -3,10 +3,12 @@
 from copy import deepcopy
 
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from config.mark import Mark
 from config.objects import Beside
+from dicom_node.commands.demo import SAMPLE
 from dicom_node.workflow.generated import why_generated
 from dicom_node.workflow.reconstruction import objects_of
 from tests.factory import malformed, reconstruction, xa
@@ -40,6 +42,10 @@ def test_one_sign_is_enough(results, left):
 def test_a_source_is_no_result():
     assert why_generated(xa()) is None
     assert why_generated(xa(SyntheticData="NO", ImageType=["DERIVED", "SECONDARY"])) is None
+
+
+def test_the_sample_is_no_result():
+    assert why_generated(dcmread(SAMPLE, stop_before_pixels=True)) is None
 
 
 def test_equipment_that_did_something_else_is_no_sign():

@@ -17,11 +17,10 @@ from requests.exceptions import RequestException, SSLError, Timeout
 
 from config.errors import DamagedObject, PeerRefused, PeerUnavailable
 from dicom_node.network.dicomweb.media_types import DICOM, JSON, RELATED
-from dicom_node.network.sender import ObjectPostponed, ObjectRefused, Sent, identified
+from dicom_node.network.sender import STORED_BEFORE, ObjectPostponed, ObjectRefused, Sent, identified
 from dicom_node.network.tls import Credentials
 
 _PIECE = 1 << 20
-_STORED_BEFORE = 0x0111
 #: HTTP statuses that are about the object, and will be the same another time (PS3.18 10.5.3).
 _OF_THE_OBJECT = (400, 409, 413, 415, 422)
 
@@ -143,8 +142,8 @@ def _status(answer: requests.Response, sop_instance_uid: str, who: str) -> int:
     """The DIMSE status that an answer comes to, if the object is stored; raises what it comes to if not."""
     said = _read(answer)
     reason = _reason(said, sop_instance_uid)
-    if reason == _STORED_BEFORE:
-        return _STORED_BEFORE
+    if reason == STORED_BEFORE:
+        return STORED_BEFORE
     if reason is not None:
         if reason & 0xFF00 == 0xA700 and answer.status_code != 413:
             raise ObjectPostponed(f"{who} is out of resources (0x{reason:04X}).", reason)
