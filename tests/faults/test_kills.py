@@ -60,14 +60,8 @@ class Modality:
                     self.acknowledged.add(cine)
 
 
-@pytest.mark.parametrize(
-    ("kills", "kind"),
-    [
-        (6, "sqlite"),
-        pytest.param(30, "sqlite", marks=pytest.mark.long),
-        pytest.param(30, "postgresql", marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.long  # a few such kills among other faults: test_harness.py
+@pytest.mark.parametrize(("kills", "kind"), [(30, "sqlite"), (30, "postgresql")])
 def test_kills_at_random_instants_lose_and_duplicate_nothing(
     tmp_path: Path, request: pytest.FixtureRequest, kills: int, kind: str
 ) -> None:
