@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
@@ -247,7 +247,10 @@ def store(
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = file.sop_class_uid, file.sop_instance_uid
     request.MoveOriginatorApplicationEntityTitle, request.MoveOriginatorMessageID = moved_for or (None, None)
     syntax: UID | None = file.transfer_syntax_uid
-    if syntax in contexts:
+    if syntax in contexts and _is_odd(file):
+        # Of an odd length a deflated stream is padded by a null (PS3.5 A.5); not every writer does it, and peers abort.
+        request.DataSet = BytesIO(file.path.read_bytes()[file.data_set_begins :] + b"\0")
+    elif syntax in contexts:
         request._dataset_path = (file.path, file.data_set_begins)
     else:
         syntax = next((each for each in contexts if each in UNCOMPRESSED), None)
@@ -313,6 +316,12 @@ def _why_not(
     if answer is not None and answer.result == 0x00:
         return PeerRefused(f"{_address(destination)} accepts none of the presentation contexts proposed.")
     return PeerUnavailable(f"{_address(destination)} cannot be reached, or does not answer.")
+
+
+def _is_odd(file: StoredPart10) -> bool:
+    """Whether it is deflated, and of an odd length."""
+    deflated = file.transfer_syntax_uid == DeflatedExplicitVRLittleEndian
+    return deflated and (file.path.stat().st_size - file.data_set_begins) % 2 == 1
 
 
 def _decompressed(file: StoredPart10, syntax: UID) -> bytes:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from pydicom import dcmread
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -20,6 +21,7 @@ from pydicom.uid import (
     generate_uid,
 )
 from pynetdicom import AE, evt
+from pynetdicom.dsutils import split_dataset
 
 from config.errors import DamagedObject, PeerRefused, PeerUnavailable
 from config.listener import ListenerSettings
@@ -60,6 +62,21 @@ def answering(status: int) -> Iterator[SimpleNamespace]:
         yield destination(server.server_address[1])
     finally:
         ae.shutdown()
+
+
+def test_a_deflated_object_of_odd_length_is_padded_on_its_way(tmp_path):
+    lengths = set()
+    with storescp(tmp_path / "pacs", "+xa") as peer:
+        for length in range(1, 40):
+            path = cine(
+                tmp_path, transfer_syntax=DeflatedExplicitVRLittleEndian, PatientComments="x1Q"[:length] * length
+            )
+            lengths.add((path.stat().st_size - split_dataset(path)[1]) % 2)
+            assert sent_to(peer, path) == [Sent(dcmread(path).SOPInstanceUID, 0x0000)]
+            if lengths == {0, 1}:
+                break
+        assert lengths == {0, 1}
+        assert {dcmread(got).PatientComments[:1] for got in peer.files()} == {"x"}
 
 
 @pytest.mark.parametrize(

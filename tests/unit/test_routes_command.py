@@ -154,7 +154,8 @@ def test_a_file_that_is_not_there_gets_one_clear_line(fullfield, tmp_path):
 
 
 def test_test_tells_a_result_from_an_input(fullfield, tmp_path):
-    result = write(xa(Manufacturer="Fullfield"), tmp_path / "result.dcm")
+    header = {"Manufacturer": "Fullfield", "ImageType": ["DERIVED", "SECONDARY"]}
+    result = write(xa(**header), tmp_path / "result.dcm")
     assert fullfield("routes", "test", result, "--routes", EXAMPLE) == (
         0,
         "No route takes it, whoever sends it, for it is itself a result (Manufacturer is Fullfield): it is kept and "
