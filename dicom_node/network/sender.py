@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from queue import Empty
 from typing import Any, Protocol
 
 from pydicom import dcmread
@@ -16,7 +17,7 @@ from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode, split_dataset
-from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
 
@@ -35,6 +36,8 @@ STORED_WITH_WARNING = {0xB000, 0xB006, 0xB007}
 STORED_BEFORE = 0x0111
 
 _TRANSIENT = 2
+#: Results of a rejected association: for good, and for now (PS3.8 9.3.4).
+_REJECTED = (1, _TRANSIENT)
 #: Priority (PS3.7 9.3.1.1).
 _MEDIUM = 0x0000
 
@@ -309,13 +312,22 @@ def _why_not(
     if faults:
         # An administrator may mend it within the day.
         return PeerUnavailable(f"{_address(destination)} cannot be called over TLS: {faults[0]}")
-    answer = association.acceptor.primitive
-    if association.is_rejected and answer is not None:
+    answer = association.acceptor.primitive or _unread(association)
+    if answer is not None and answer.result in _REJECTED:
         said = f"{_address(destination)} rejected the association: {answer.reason_str}."
         return PeerUnavailable(said) if answer.result == _TRANSIENT else PeerRefused(said)
     if answer is not None and answer.result == 0x00:
         return PeerRefused(f"{_address(destination)} accepts none of the presentation contexts proposed.")
     return PeerUnavailable(f"{_address(destination)} cannot be reached, or does not answer.")
+
+
+def _unread(association: Association) -> A_ASSOCIATE | None:
+    """What the peer has answered where it has closed the connection at once: pynetdicom sees that first, at times."""
+    try:
+        left = association.dul.to_user_queue.get_nowait()
+    except Empty:
+        return None
+    return left if isinstance(left, A_ASSOCIATE) else None
 
 
 def _is_odd(file: StoredPart10) -> bool:
