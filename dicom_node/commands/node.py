@@ -4,7 +4,6 @@ import gc
 import signal
 import sys
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import typer
@@ -25,12 +24,11 @@ def node(settings: SettingsFile = None) -> None:
     from dicom_node import service_manager
     from dicom_node.logs import configure_logs
     from dicom_node.node import Node
+    from dicom_node.signals import Signals
 
     chosen = settings_in(settings)
     configure_logs(chosen.logs.format, chosen.logs.level)
-    requests: SimpleQueue[signal.Signals] = SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, _: requests.put(signal.Signals(number)))
+    signals = Signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     running = Node(chosen, worker_command(settings))
     try:
         running.start()
@@ -39,7 +37,7 @@ def node(settings: SettingsFile = None) -> None:
         gc.freeze()
         service_manager.ready()
         typer.echo(_ready(chosen, len(running.routes.table.routes)))
-        while requests.get() == signal.SIGHUP:
+        while signals.next() == signal.SIGHUP:
             service_manager.reloading()
             running.reload()
             service_manager.ready()
