@@ -207,7 +207,7 @@ class DeliverySettings(Section):
     )
     longest_wait_seconds: float = Field(default=3600, gt=0, description="Longest wait between two tries.")
     give_up_after_hours: float = Field(
-        default=24, gt=0, description="Time after which a delivery is abandoned and its job ends `failed`."
+        default=168, gt=0, description="Time after which a delivery is abandoned and its job ends `failed`."
     )
     timeout_seconds: float = Field(
         default=30, gt=0, description="How long to wait for a destination to connect or to answer."

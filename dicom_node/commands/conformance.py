@@ -204,7 +204,7 @@ Level 2 (full): all attributes are kept, private ones too, byte for byte as they
 Results go out as in 8.1. What is passed on and what a C-MOVE sends goes out in its own transfer syntax, or decoded in
 *uncompressed* where the peer takes no other form. Big endian is never proposed for results. 0x0000 and 0x0111 count
 as stored, and so do the warnings {warnings}, which are told in the audit trail. 0xA7xx, silence
-and a lost connection are tried again for a day, ever more rarely; any other status is a refusal, and the job fails.
+and a lost connection are tried again for a week, ever more rarely; any other status is a refusal, and the job fails.
 
 ### 4.3 Storage commitment SCP
 
@@ -243,7 +243,7 @@ of the levels above may be left out.
 Where a route has `fetch_priors`, the node asks that destination for the series of a study (C-FIND, study root, level
 SERIES) and then for one after another of those that it lacks (C-MOVE, level SERIES) to `listener.ae_title`; no
 relational queries, and no C-CANCEL. A C-STORE whose Move Originator is the node is kept and reconstructed by no route.
-0xA7xx, silence and a lost connection are tried again for a day, ever more rarely; any other failure ends the fetch, and
+0xA7xx, silence and a lost connection are tried again for a week, ever more rarely; any other failure ends the fetch, and
 0xB000 is told with the numbers.
 
 ## 5 Configuration

@@ -12,6 +12,7 @@ import dicom_node
 import storage
 from tests.harness.faults import KINDS, POINTS
 from tests.harness.mutations import MUTATIONS
+from tests.harness.outage import outage
 from tests.harness.place import CHECKOUT
 from tests.harness.power import forget_unsynced
 from tests.harness.run import run
@@ -30,6 +31,12 @@ def test_a_node_struck_at_drawn_instants_loses_duplicates_and_forgets_nothing(tm
 def test_an_attempt_that_dies_before_its_results_are_entered_leaves_no_files_behind(tmp_path: Path) -> None:
     report = run(tmp_path, number=1, seed=7, fault="kill worker.result_kept 5", say=print)
     assert (report.violations, report.faults) == ([], 1)
+
+
+def test_a_pacs_that_is_away_for_two_days_gets_everything_once(tmp_path: Path) -> None:
+    became = outage(tmp_path, hours=48, every=24, seed=7, say=print)
+    assert became.violations == []
+    assert became.tries > 0
 
 
 @pytest.mark.parametrize(
