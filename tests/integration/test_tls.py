@@ -4,6 +4,8 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from config.errors import ConfigError, PeerUnavailable
 from config.listener import AllowedPeer, FurtherTitle
+from config.routes import Destination, RouteTable
 from dicom_node.checks import Level, check_certificates
 from dicom_node.network import tls
 from dicom_node.network.contexts import commitment_contexts
@@ -23,7 +26,7 @@ from tests.captured_log import captured_log
 from tests.certificates import Authority, Issued
 from tests.integration.test_commitment import XA, ask
 from tests.listening import Node, cine, listening
-from tests.peers import echoscu, free_port, orthanc, storescp, storescu, wait_until
+from tests.peers import Orthanc, echoscu, free_port, orthanc, storescp, storescu, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -282,27 +285,56 @@ def test_storescp_takes_objects_over_tls(pacs, hospital, own, tmp_path):
     assert sent.status == 0x0000
 
 
-def test_orthanc_sends_and_takes_objects_over_tls(hospital, own, tmp_path):
+@contextmanager
+def orthanc_over_tls(folder: Path, hospital: Authority, node: Node) -> Iterator[Orthanc]:
+    """Orthanc with a certificate of the hospital's, which knows the node."""
     its = hospital.issue("orthanc.hospital")
-    allow = (AllowedPeer(ae_title="ORTHANC", certificate="orthanc.hospital"),)
+    tls = {
+        "DicomTlsEnabled": True,
+        "DicomTlsCertificate": str(its.certificate),
+        "DicomTlsPrivateKey": str(its.key),
+        "DicomTlsTrustedCertificates": str(hospital.file),
+        "DicomModalities": {
+            "node": {"AET": "FULLFIELD", "Host": "127.0.0.1", "Port": node.listener.tls_port, "UseDicomTls": True}
+        },
+    }
+    with orthanc(folder / "orthanc", **tls) as peer:
+        yield peer
+
+
+@pytest.fixture
+def allowing_orthanc(tmp_path: Path, hospital: Authority, own: Issued) -> Iterator[Node]:
+    names = {"ORTHANC": "orthanc.hospital", "CARM": "carm1.hospital"}
+    allow = tuple(AllowedPeer(ae_title=title, certificate=name) for title, name in names.items())
     with listening(tmp_path, tls=hospital.settings(own), tls_port=free_port(), allow=allow) as node:
-        tls = {
-            "DicomTlsEnabled": True,
-            "DicomTlsCertificate": str(its.certificate),
-            "DicomTlsPrivateKey": str(its.key),
-            "DicomTlsTrustedCertificates": str(hospital.file),
-            "DicomModalities": {
-                "node": {"AET": "FULLFIELD", "Host": "127.0.0.1", "Port": node.listener.tls_port, "UseDicomTls": True}
-            },
-        }
-        with orthanc(tmp_path / "orthanc", **tls) as peer:
-            it = Address("ORTHANC", "127.0.0.1", peer.port, tls=True, certificate="orthanc.hospital")
-            path = cine(tmp_path)
-            (sent,) = send(it, "FULLFIELD", [path], 30, Credentials(hospital.settings(own)))
-            assert sent.status == 0x0000
-            (instance,) = peer.get("/instances")
-            peer.ask("/modalities/node/store", {"Resources": [instance]})
-        assert node.kept == [dcmread(path).SOPInstanceUID]
+        yield node
+
+
+def test_orthanc_sends_and_takes_objects_over_tls(allowing_orthanc, hospital, own, tmp_path):
+    with orthanc_over_tls(tmp_path, hospital, allowing_orthanc) as peer:
+        it = Address("ORTHANC", "127.0.0.1", peer.port, tls=True, certificate="orthanc.hospital")
+        path = cine(tmp_path)
+        (sent,) = send(it, "FULLFIELD", [path], 30, Credentials(hospital.settings(own)))
+        assert sent.status == 0x0000
+        (instance,) = peer.get("/instances")
+        peer.ask("/modalities/node/store", {"Resources": [instance]})
+    assert allowing_orthanc.kept == [dcmread(path).SOPInstanceUID]
+
+
+def test_orthanc_has_a_study_sent_to_itself_over_tls(allowing_orthanc, hospital, carm, tmp_path):
+    node, path = allowing_orthanc, cine(tmp_path)
+    assert storescu(node.listener.tls_port, path, *hospital.dcmtk(carm), calling="CARM").accepted
+    with orthanc_over_tls(tmp_path, hospital, node) as peer:
+        itself = {"name": "orthanc", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": peer.port}
+        destination = Destination(**itself, tls=True, certificate="orthanc.hospital")
+        node.table = RouteTable(destinations=(destination,))
+        study = dcmread(path).StudyInstanceUID
+        moved = {"Level": "Study", "Resources": [{"StudyInstanceUID": study}], "TargetAet": "ORTHANC"}
+        peer.ask("/modalities/node/move", moved)
+        (instance,) = peer.get("/instances")
+        held = dcmread(BytesIO(peer.read(f"/instances/{instance}/file")))
+    assert held.SOPInstanceUID == dcmread(path).SOPInstanceUID
+    assert held.PixelData == dcmread(path).PixelData
 
 
 def test_a_destination_with_the_certificate_of_another_is_not_sent_to(pacs, hospital, own):
