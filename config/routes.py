@@ -262,6 +262,11 @@ class Route(_Table):
         "to be looked at here beside the results; empty: none. Of the modalities in `match.modality`, else `XA` and "
         "`RF`. It must know this node's address and port, to send there.",
     )
+    refetch: Name | Literal[""] = Field(
+        default="",
+        description="Name of a destination from which an original of this route is fetched again when its file is "
+        "found missing or damaged; empty: none. It must know this node's address and port, to send there.",
+    )
     priority: int = Field(
         default=50,
         ge=0,
@@ -318,7 +323,7 @@ class RouteTable(_Table):
     @property
     def archives(self) -> frozenset[str]:
         """AE titles of the destinations from which some route fetches."""
-        named = {route.fetch_priors for route in self.routes}
+        named = {name for route in self.routes for name in (route.fetch_priors, route.refetch)}
         return frozenset(destination.ae_title for destination in self.destinations if destination.name in named)
 
     def queued(self, route: Route) -> QueuedRoute:
@@ -369,10 +374,11 @@ def _disagreements(table: RouteTable) -> Iterator[tuple[KeyPath, str]]:
                 yield path, f"names {name!r}, which is not among the destinations{hint}"
             elif name in route.destinations[:position]:
                 yield path, f"names {name!r} a second time"
-        archive = table.destination(route.fetch_priors)
-        key = ("routes", index, "fetch_priors")
-        if route.fetch_priors and archive is None:
-            hint = did_you_mean(route.fetch_priors, known) or f"; known: {', '.join(known) or 'none'}"
-            yield key, f"names {route.fetch_priors!r}, which is not among the destinations{hint}"
-        elif archive is not None and archive.url is not None:
-            yield key, f"names {archive.name!r}, which is called by HTTP; only from a DICOM system is anything fetched"
+        for keyword, name in (("fetch_priors", route.fetch_priors), ("refetch", route.refetch)):
+            archive = table.destination(name)
+            key = ("routes", index, keyword)
+            if name and archive is None:
+                hint = did_you_mean(name, known) or f"; known: {', '.join(known) or 'none'}"
+                yield key, f"names {name!r}, which is not among the destinations{hint}"
+            elif archive is not None and archive.url is not None:
+                yield key, f"names {name!r}, which is called by HTTP; only from a DICOM system is anything fetched"

@@ -33,6 +33,8 @@ class Action(StrEnum):
     OBJECT_KEPT_ASIDE = "object_kept_aside"
     #: It came because this node had asked an archive for it.
     OBJECT_FETCHED = "object_fetched"
+    #: It was damaged, and an archive has sent it again: it is whole, as it was or with a difference that is told.
+    OBJECT_REFETCHED = "object_refetched"
     OBJECT_REFUSED = "object_refused"
     ROUTE_MATCHED = "route_matched"
     NO_ROUTE = "no_route"
@@ -108,7 +110,7 @@ class Action(StrEnum):
     ORPHANS_MOVED = "orphans_moved"
     BACKED_UP = "backed_up"
     RESTORED = "restored"
-    #: An archive is asked for the other series of a study; then it has sent them.
+    #: An archive is asked for the other series of a study, or for a damaged object; then it has sent what it could.
     FETCH_ASKED = "fetch_asked"
     FETCHED = "fetched"
     FETCH_POSTPONED = "fetch_postponed"
@@ -207,6 +209,7 @@ _WORDS: dict[str, str] = {
     Action.OBJECT_REPEATED: "received once more",
     Action.OBJECT_KEPT_ASIDE: "kept aside, for its UID is another object's,",
     Action.OBJECT_FETCHED: "fetched",
+    Action.OBJECT_REFETCHED: "fetched again what was damaged,",
     Action.OBJECT_REFUSED: "refused an object",
     Action.ROUTE_MATCHED: "matched a route",
     Action.NO_ROUTE: "found no route",
@@ -261,8 +264,8 @@ _WORDS: dict[str, str] = {
     Action.ORPHANS_MOVED: "moved files aside that no object has",
     Action.BACKED_UP: "made a backup",
     Action.RESTORED: "restored a backup",
-    Action.FETCH_ASKED: "asked for the other series of the study",
-    Action.FETCHED: "fetched the other series of the study",
+    Action.FETCH_ASKED: "asked for what is lacking here",
+    Action.FETCHED: "fetched what was lacking here",
     Action.FETCH_POSTPONED: "postponed a fetch",
     Action.FETCH_REFUSED: "had a fetch refused",
     Action.FETCH_ABANDONED: "abandoned a fetch",
@@ -291,6 +294,7 @@ _TOWARDS: dict[str, str] = {
     Action.COMMITMENT_INCOMPLETE: "by",
     Action.COMMITMENT_UNANSWERED: "of",
     Action.COMMITMENT_NOT_GIVEN: "by",
+    Action.FETCH_ASKED: "of",
     Action.FETCH_REFUSED: "by",
 }
 

@@ -1,4 +1,5 @@
-"""What this node fetches from archives: a row for each time a job's route asks for the other series of its study.
+"""What this node fetches from archives: a row for each time a job's route asks for the other series of its study, or
+for an original again whose file is damaged (refetches.py).
 
 The row says what was asked for before it is asked, so that what then arrives is known for it in whatever process it
 does, and a fetch is taken up again after a crash.
@@ -17,7 +18,7 @@ from storage.schema import Fetch, Job, StoredObject
 from storage.states import FetchState, ObjectKind
 
 #: Something is to become of a fetch in these states.
-_OPEN = (FetchState.WAITING, FetchState.ASKED)
+OPEN = (FetchState.WAITING, FetchState.ASKED)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def renew_fetch(tx: Session, fetch_id: int, *, lease_seconds: float) -> None:
 def note_asked(tx: Session, fetch_id: int, *, archive_ae: str, calling_ae: str, series: Sequence[str]) -> Fetch:
     """Note what is about to be asked for, of whom and by which AE title."""
     fetch = _locked(tx, fetch_id)
-    fetch.state = FetchState.ASKED
+    fetch.state, fetch.reason = FetchState.ASKED, None
     fetch.archive_ae, fetch.calling_ae = archive_ae, calling_ae
     fetch.series = [*fetch.series, *(uid for uid in series if uid not in fetch.series)]
     tx.flush()
@@ -112,7 +113,7 @@ def settle_fetch(
     fetch, now = _locked(tx, fetch_id), current_time(tx)
     fetch.state, fetch.reason, fetch.last_status = state, reason, status
     fetch.not_before = now + timedelta(seconds=wait_seconds)
-    fetch.ended_at = None if state in _OPEN else now
+    fetch.ended_at = None if state in OPEN else now
     fetch.lease_owner = fetch.lease_until = None
     tx.flush()
     return fetch
@@ -124,7 +125,13 @@ def free_fetches(tx: Session, owner: str) -> None:
 
 
 def fetch_behind(
-    tx: Session, *, study_instance_uid: str, series_instance_uid: str, mover: str | None, calling_ae: str
+    tx: Session,
+    *,
+    study_instance_uid: str,
+    series_instance_uid: str,
+    sop_instance_uid: str,
+    mover: str | None,
+    calling_ae: str,
 ) -> Fetch | None:
     """The fetch for which an object arrives; None for one that nobody here has asked for.
 
@@ -132,15 +139,24 @@ def fetch_behind(
     that names none is believed by what it was asked for, while it is.
     """
     query = select(Fetch).where(or_(Fetch.study_instance_uid == study_instance_uid, Fetch.state == FetchState.ASKED))
-    # Those of its own study first, the newest of them before the others.
-    fetches = sorted(tx.scalars(query), key=lambda row: (row.study_instance_uid != study_instance_uid, -row.id))
-    for fetch in fetches:
+
+    def farness(fetch: Fetch) -> tuple[int, bool, int]:
+        """Fetches of this very object first, then those of whole series, each of its own study, the newest first."""
+        of_object = {sop_instance_uid: 0, None: 1}.get(fetch.sop_instance_uid, 2)
+        return of_object, fetch.study_instance_uid != study_instance_uid, -fetch.id
+
+    for fetch in sorted(tx.scalars(query), key=farness):
         if mover is not None and mover == fetch.calling_ae:
             return fetch
-        asked_now = fetch.state == FetchState.ASKED and series_instance_uid in fetch.series
+        asked_now = fetch.state == FetchState.ASKED and is_asked_for(fetch, series_instance_uid, sop_instance_uid)
         if mover is None and asked_now and calling_ae == fetch.archive_ae:
             return fetch
     return None
+
+
+def is_asked_for(fetch: Fetch, series_instance_uid: str, sop_instance_uid: str) -> bool:
+    """Whether an object is one that a fetch has asked for."""
+    return series_instance_uid in fetch.series and fetch.sop_instance_uid in (None, sop_instance_uid)
 
 
 def fetches_of(tx: Session, job_id: int) -> list[Fetch]:
@@ -168,4 +184,4 @@ def _locked(tx: Session, fetch_id: int) -> Fetch:
 
 def _due(now: datetime) -> tuple[ColumnElement[bool], ...]:
     free = or_(Fetch.lease_until.is_(None), Fetch.lease_until < now)
-    return Fetch.state.in_(_OPEN), Fetch.not_before <= now, free
+    return Fetch.state.in_(OPEN), Fetch.not_before <= now, free

@@ -56,8 +56,9 @@ class Kept:
 
     object: StoredObject
     #: ``repeated``: the same UID and bytes were here before, and `object` is that one. ``aside``: another
-    #: object had the UID before, and this one is kept beside it.
-    outcome: Literal["new", "repeated", "aside"]
+    #: object had the UID before, and this one is kept beside it. ``mended``: it has taken the place of the file of
+    #: `object`, which was damaged.
+    outcome: Literal["new", "repeated", "aside", "mended"]
     #: Whether the UID is that of a result of this node.
     is_result: bool = False
 
@@ -96,6 +97,28 @@ def keep_object(tx: Session, received: ReceivedObject) -> Kept:
     if received.header is not None:
         catalogue(tx, row, received.header)
     return Kept(row, "new", is_result)
+
+
+def mend_object(tx: Session, damaged: StoredObject, received: ReceivedObject) -> Kept:
+    """Have a copy of an object, with the same bytes or others, be the file of one that is damaged.
+
+    It stays what it was otherwise: who sent it and when, and which job takes it in.
+    """
+    twin = _same_object(tx, received)
+    if twin is not None and twin is not damaged:
+        # The same copy came before, and was kept aside.
+        tx.delete(twin)
+        tx.flush()
+    is_changed = damaged.digest != received.digest
+    damaged.digest, damaged.size = received.digest, received.size
+    damaged.transfer_syntax_uid, damaged.frames = received.transfer_syntax_uid, received.frames
+    damaged.damage, damaged.verified_at = None, current_time(tx)
+    tx.flush()
+    tx.execute(_NOT_TO_BE_REMOVED, {"wanted": received.digest})
+    if is_changed and received.header is not None:
+        forget(tx, [damaged.id])
+        catalogue(tx, damaged, received.header)
+    return Kept(damaged, "mended")
 
 
 def find_object(tx: Session, sop_instance_uid: str) -> StoredObject | None:

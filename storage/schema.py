@@ -130,6 +130,12 @@ class StoredObject(Table):
             sqlite_where=text("kind != 'aside'"),
             postgresql_where=text("kind != 'aside'"),
         ),
+        Index(
+            "ix_objects_damage",
+            "damage",
+            sqlite_where=text("damage IS NOT NULL"),
+            postgresql_where=text("damage IS NOT NULL"),
+        ),
         {"sqlite_autoincrement": True},
     )
 
@@ -310,7 +316,7 @@ class SoughtCommitment(Table):
 
 
 class Fetch(Table):
-    """That the other series of a job's study are fetched from an archive (PS3.4 C.4.2)."""
+    """That the other series of a job's study are fetched from an archive, or an original again (PS3.4 C.4.2)."""
 
     __tablename__ = "fetches"
 
@@ -322,6 +328,8 @@ class Fetch(Table):
     archive: Mapped[str]
     #: Modalities (0008,0060) of the series that are wanted.
     modalities: Mapped[list[str]] = mapped_column(JSON)
+    #: The original that is to come again, for its file is damaged; None where other series are fetched.
+    sop_instance_uid: Mapped[str | None] = mapped_column(index=True)
     #: AE titles of the archive and of the node, when it was asked last; empty before.
     archive_ae: Mapped[str]
     calling_ae: Mapped[str]

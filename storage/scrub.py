@@ -79,8 +79,8 @@ def note(tx: Session, store: ObjectStore, verdicts: Sequence[Verdict]) -> list[V
     rows = {row.id: row for row in tx.scalars(ordered)}
     for verdict in verdicts:
         row = rows.get(verdict.object_id)
-        if row is None:
-            continue  # Retention has deleted it, and its file.
+        if row is None or row.digest != verdict.digest:
+            continue  # Retention has deleted it, and its file; or an archive's copy has taken its place.
         damage = verdict.damage
         if damage in (Damage.MISSING, Damage.ALTERED) and store.path(row.digest).exists():
             damage = None  # A peer has sent it again meanwhile.

@@ -243,8 +243,12 @@ of the levels above may be left out.
 Where a route has `fetch_priors`, the node asks that destination for the series of a study (C-FIND, study root, level
 SERIES) and then for one after another of those that it lacks (C-MOVE, level SERIES) to `listener.ae_title`; no
 relational queries, and no C-CANCEL. A C-STORE whose Move Originator is the node is kept and reconstructed by no route.
-0xA7xx, silence and a lost connection are tried again for a week, ever more rarely; any other failure ends the fetch, and
-0xB000 is told with the numbers.
+0xA7xx, silence and a lost connection are tried again for a week, ever more rarely; any other failure ends the fetch,
+and 0xB000 is told with the numbers.
+
+Where a route has `refetch`, an original whose file is damaged is looked for (C-FIND, level IMAGE) and asked for
+(C-MOVE, level IMAGE) likewise. What then comes under its SOP Instance UID takes its place, if it is of the same SOP
+class, study and series, and lost nothing on the way.
 
 ## 5 Configuration
 
@@ -297,7 +301,7 @@ transfer syntax is proposed in a context of its own.
 | passing on, C-MOVE | that of the object | SCU |
 | asking for storage commitment | Storage Commitment Push Model | SCU |
 | reporting on storage commitment | Storage Commitment Push Model | SCP, by role selection |
-| fetching other series of a study | Study Root Query/Retrieve, FIND and MOVE | SCU |
+| fetching other series of a study, and damaged originals again | Study Root Query/Retrieve, FIND and MOVE | SCU |
 | `fullfield doctor` | Verification | SCU |
 
 ### 6.3 Statuses

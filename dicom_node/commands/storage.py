@@ -27,6 +27,7 @@ def show(settings: SettingsFile = None) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from storage.refetches import last_refetch
     from storage.retention import holds, kept
     from storage.scrub import damaged
 
@@ -40,7 +41,10 @@ def show(settings: SettingsFile = None) -> None:
         free = f"{store.free_bytes() >> 20} MB; low below {chosen.low_mb} MB, full below {chosen.full_below_mb} MB"
         table.add_row("free", free)
         for object in damaged(tx):
-            table.add_row("damaged", Text(f"{object.sop_instance_uid}: {object.damage}"))
+            fetch = last_refetch(tx, object.sop_instance_uid)
+            reason = f", {fetch.reason}" if fetch is not None and fetch.reason else ""
+            asked = f"; asked for again of {fetch.archive}: {fetch.state}{reason}" if fetch is not None else ""
+            table.add_row("damaged", Text(f"{object.sop_instance_uid}: {object.damage}{asked}"))
         for hold in holds(tx):
             since = f"since {local(hold.placed_at)}, by {hold.placed_by}: {hold.reason}"
             table.add_row("held", Text(f"{hold.study_instance_uid}, {since}"))
@@ -116,7 +120,8 @@ def verify(settings: SettingsFile = None) -> None:
 def repair(settings: SettingsFile = None) -> None:
     """Mend what is safe to mend: files that no object has are moved aside, and what is damaged is looked at again.
 
-    What can be mended by nobody but a person is told, with what to do. Nothing is deleted. May run beside a node.
+    What can be mended by nobody but a person is told, with what to do. Nothing is deleted. May run beside a node, which
+    then asks anew for originals whose route has `refetch`.
 
     Example: fullfield storage repair
     """
@@ -142,7 +147,8 @@ def repair(settings: SettingsFile = None) -> None:
         typer.echo(f"still {verdict.damage}: object {verdict.sop_instance_uid}, {verdict.digest}")
     typer.echo(f"{len(moved)} files moved aside, {len(verdicts) - len(left)} objects whole again, {len(left)} damaged.")
     if left:
-        typer.echo("fullfield: What is damaged comes back when it is sent again, or from a backup.", err=True)
+        ways = "when it is sent again, from a backup, or from an archive that its route names with `refetch`"
+        typer.echo(f"fullfield: What is damaged comes back {ways}.", err=True)
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""The query and retrieve SCU: asks an archive which series a study has, and to send them here (PS3.4 C.4.1, C.4.2)."""
+"""The query and retrieve SCU: asks an archive what it has of a study, and to send it here (PS3.4 C.4.1, C.4.2)."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -54,7 +54,7 @@ class FoundSeries:
 
 @dataclass(frozen=True)
 class Moved:
-    """What an archive says to have sent of a series."""
+    """How many objects an archive says to have sent."""
 
     sent: int
     failed: int
@@ -77,38 +77,38 @@ def find_series(association: Association, archive: Destination, study_instance_u
     asked.SeriesInstanceUID = asked.Modality = ""
     asked.NumberOfSeriesRelatedInstances = None
     found: dict[str, FoundSeries] = {}
-    answers = association.send_c_find(asked, StudyRootQueryRetrieveInformationModelFind)
-    for number, (answer, identifier) in enumerate(answers, start=1):
-        status = status_of(answer, archive)
-        if status not in _PENDING:
-            _check(status, archive, "the query")
-            return list(found.values())
-        if number > _MOST_ANSWERS:
-            break
+    for identifier in _answers(association, archive, asked):
         for series in _read(identifier, study_instance_uid):
             found.setdefault(series.series_instance_uid, series)
-    raise PeerRefused(f"{archive.ae_title} answered a query for one study with more than {_MOST_ANSWERS} series.")
+    return list(found.values())
 
 
-def move_series(
+def has_object(
+    association: Association, archive: Destination, study_instance_uid: str, series_instance_uid: str, uid: str
+) -> bool:
+    """Whether an archive has an object, by its SOP Instance UID; raises PeerUnavailable or PeerRefused."""
+    asked = _keys(study_instance_uid, series_instance_uid, uid)
+    # All answers are taken: the next request is not to meet the rest of these.
+    return sum(_names(identifier, uid) for identifier in _answers(association, archive, asked)) > 0
+
+
+def move(
     association: Association,
     archive: Destination,
     study_instance_uid: str,
     series_instance_uid: str,
+    sop_instance_uid: str | None = None,
     *,
     to: str,
     message_id: int,
     going_on: Callable[[], bool],
 ) -> Moved:
-    """Have an archive send a series to an AE title, and wait until it has.
+    """Have an archive send a series, or one object of it, to an AE title, and wait until it has.
 
     going_on: asked whenever the archive says how far it is; what is broken off raises PeerUnavailable.
     Raises PeerUnavailable or PeerRefused.
     """
-    asked = Dataset()
-    asked.QueryRetrieveLevel = "SERIES"
-    asked.StudyInstanceUID = study_instance_uid
-    asked.SeriesInstanceUID = series_instance_uid
+    asked = _keys(study_instance_uid, series_instance_uid, sop_instance_uid)
     association.dimse_timeout = _PATIENCE_SECONDS
     answers = association.send_c_move(asked, to, StudyRootQueryRetrieveInformationModelMove, msg_id=message_id)
     for answer, _ in answers:
@@ -125,6 +125,30 @@ def move_series(
     raise PeerUnavailable(f"The request to {archive.ae_title} was broken off.")
 
 
+def _keys(study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str | None) -> Dataset:
+    """What names a series, or an object of it, at the level that it is of."""
+    asked = Dataset()
+    asked.QueryRetrieveLevel = "SERIES" if sop_instance_uid is None else "IMAGE"
+    asked.StudyInstanceUID = study_instance_uid
+    asked.SeriesInstanceUID = series_instance_uid
+    if sop_instance_uid is not None:
+        asked.SOPInstanceUID = sop_instance_uid
+    return asked
+
+
+def _answers(association: Association, archive: Destination, asked: Dataset) -> Iterator[Dataset | None]:
+    answers = association.send_c_find(asked, StudyRootQueryRetrieveInformationModelFind)
+    for number, (answer, identifier) in enumerate(answers, start=1):
+        status = status_of(answer, archive)
+        if status not in _PENDING:
+            _check(status, archive, "the query")
+            return
+        if number > _MOST_ANSWERS:
+            break
+        yield identifier
+    raise PeerRefused(f"{archive.ae_title} answered a query for one study with more than {_MOST_ANSWERS} answers.")
+
+
 def _check(status: int, archive: Destination, what: str, guess: str = "") -> None:
     if status == Status.SUCCESS:
         return
@@ -135,6 +159,14 @@ def _check(status: int, archive: Destination, what: str, guess: str = "") -> Non
     if status & 0xFF00 == 0xA700:
         raise FetchPostponed(said, status)
     raise FetchRefused(said, status)
+
+
+def _names(identifier: Dataset | None, sop_instance_uid: str) -> bool:
+    try:
+        return identifier is not None and str(identifier.SOPInstanceUID) == sop_instance_uid
+    except Exception:
+        # Foreign bytes can do anything to the parser.
+        return False
 
 
 def _read(identifier: Dataset | None, study_instance_uid: str) -> Iterator[FoundSeries]:

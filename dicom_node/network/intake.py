@@ -22,11 +22,12 @@ from dicom_node.audit import Action, step
 from dicom_node.logs import hashed
 from dicom_node.network.incoming import IncomingFile, Peer, StoreRequest
 from dicom_node.network.reception import Arrival, examine
+from dicom_node.network.refetched import keep_again
 from dicom_node.network.statuses import Status, Unacceptable
 from storage.audit_trail import AuditEntry, append
 from storage.database import Database
 from storage.faultpoint import faultpoint
-from storage.fetches import fetch_behind
+from storage.fetches import fetch_behind, is_asked_for
 from storage.files import ObjectStore
 from storage.objects import Kept, ReceivedObject, keep_object
 from storage.schema import Fetch, StoredObject
@@ -177,10 +178,14 @@ class Intake:
         self._store.keep(arrival.path, arrival.digest)
         with self._transaction() as tx:
             fetch = self._fetch_behind(tx, arrival)
-            kept = keep_object(tx, _received(arrival, header, ObjectKind.FETCHED if fetch else ObjectKind.ORIGINAL))
+            received = _received(arrival, header, ObjectKind.FETCHED if fetch else ObjectKind.ORIGINAL)
+            if fetch is not None and fetch.sop_instance_uid is not None:
+                kept, told = keep_again(tx, fetch, received)
+            else:
+                kept, told = keep_object(tx, received), {}
             # Retention may have removed an equal file since; now that the row is entered it does so no more.
             self._store.open(arrival.digest).close()
-            append(tx, _told_of_reception(arrival, kept, fetch))
+            append(tx, _told_of_reception(arrival, kept, fetch, told))
             if kept.outcome == "new":
                 self._on_kept(tx, kept.object, header)
             elif kept.is_result:
@@ -198,12 +203,18 @@ class Intake:
             tx,
             study_instance_uid=arrival.study_instance_uid,
             series_instance_uid=arrival.series_instance_uid,
+            sop_instance_uid=arrival.sop_instance_uid,
             mover=arrival.mover,
             calling_ae=arrival.calling_ae,
         )
 
     def _tell(self, arrival: Arrival, kept: Kept) -> None:
-        event = {"new": "object kept", "repeated": "object repeated", "aside": "object kept aside"}
+        event = {
+            "new": "object kept",
+            "repeated": "object repeated",
+            "aside": "object kept aside",
+            "mended": "damaged object fetched again",
+        }
         facts = {
             "sop_instance": hashed(arrival.sop_instance_uid),
             "series": hashed(arrival.series_instance_uid),
@@ -268,11 +279,12 @@ def _received(arrival: Arrival, header: Dataset, kind: ObjectKind) -> ReceivedOb
     )
 
 
-def _told_of_reception(arrival: Arrival, kept: Kept, fetch: Fetch | None) -> AuditEntry:
+def _told_of_reception(arrival: Arrival, kept: Kept, fetch: Fetch | None, told: dict[str, Any]) -> AuditEntry:
     action = {
         "new": Action.OBJECT_RECEIVED if fetch is None else Action.OBJECT_FETCHED,
         "repeated": Action.OBJECT_REPEATED,
         "aside": Action.OBJECT_KEPT_ASIDE,
+        "mended": Action.OBJECT_REFETCHED,
     }[kept.outcome]
     return _told(
         arrival,
@@ -282,15 +294,18 @@ def _told_of_reception(arrival: Arrival, kept: Kept, fetch: Fetch | None) -> Aud
         bytes=arrival.size,
         sop_class_uid=arrival.sop_class_uid,
         transfer_syntax_uid=arrival.transfer_syntax_uid,
-        **(_as_asked(arrival, fetch) if fetch is not None else {}),
+        **((_as_asked(arrival, fetch) if fetch is not None else {}) | told),
     )
 
 
-def _as_asked(arrival: Arrival, fetch: Fetch) -> dict[str, str]:
+def _as_asked(arrival: Arrival, fetch: Fetch) -> dict[str, Any]:
     """Of which archive it was asked for, and whether it was that which came."""
     told = {"archive": fetch.archive}
-    if arrival.series_instance_uid in fetch.series and arrival.study_instance_uid == fetch.study_instance_uid:
+    asked = is_asked_for(fetch, arrival.series_instance_uid, arrival.sop_instance_uid)
+    if asked and arrival.study_instance_uid == fetch.study_instance_uid:
         return told
+    if fetch.sop_instance_uid is not None:
+        return told | {"reason": "it is another object than was asked for"}
     return told | {"reason": "it is of another series than was asked for"}
 
 

@@ -1,8 +1,10 @@
-"""Fetching the other series of a study from an archive, where the route of a job asks for it.
+"""Fetching from archives, where a route says so: the other series of a job's study, and originals that are damaged.
 
 What is fetched lies beside the results for whoever looks at the study here; no job waits for it, and none takes it in.
+An original that comes again takes the place of the damaged one (network/refetched.py).
 """
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Literal
@@ -16,7 +18,14 @@ from config.settings import DeliverySettings
 from dicom_node.audit import Action, record
 from dicom_node.backoff import wait_seconds
 from dicom_node.logs import hashed
-from dicom_node.network.fetch_scu import FoundSeries, Moved, fetch_contexts, find_series, move_series
+from dicom_node.network.fetch_scu import (
+    FoundSeries,
+    Moved,
+    fetch_contexts,
+    find_series,
+    has_object,
+    move,
+)
 from dicom_node.network.sender import associated
 from dicom_node.network.tls import Credentials
 from dicom_node.rounds import Rounds
@@ -31,7 +40,8 @@ from storage.fetches import (
     renew_fetch,
     settle_fetch,
 )
-from storage.schema import Fetch
+from storage.refetches import ask_for_damaged, damaged_original
+from storage.schema import Fetch, StoredObject
 from storage.states import FetchState
 
 log = structlog.get_logger()
@@ -42,6 +52,8 @@ _MOST_SERIES = 32
 _MOST_OBJECTS = 2000
 #: For so long other nodes keep away from what this one is about; it is renewed for each series.
 _LEASE_SECONDS = 1200.0
+#: Between two looks for damaged originals that are to be fetched again.
+_LOOK_SECONDS = 10.0
 
 
 class Fetcher:
@@ -69,6 +81,8 @@ class Fetcher:
         self._ae_title = ae_title
         self._name = name
         self._credentials = credentials
+        #: By a clock that is never set.
+        self._next_look = 0.0
         self._rounds = Rounds(
             "fetching from archives",
             every_seconds=settings.poll_seconds,
@@ -90,8 +104,18 @@ class Fetcher:
             free_fetches(tx, self._name)
 
     def _due(self) -> list[str]:
+        self._look_for_damaged()
         with self._database.reading() as tx:
             return due_fetches(tx)
+
+    def _look_for_damaged(self) -> None:
+        archives = {route.name: route.refetch for route in self._table().routes if route.refetch}
+        if not archives or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        with self._database.transaction() as tx:
+            for fetch in ask_for_damaged(tx, archives):
+                log.info("a damaged original is to be fetched again", sop_instance=hashed(fetch.sop_instance_uid or ""))
 
     def _serve(self, name: str) -> bool:
         """Make the next fetch that is due from an archive."""
@@ -104,7 +128,10 @@ class Fetcher:
             self._end(fetch, None, FetchState.REFUSED, f"destination {name!r} is no longer in the routes file")
             return True
         try:
-            self._fetch(fetch, archive)
+            if fetch.sop_instance_uid is None:
+                self._fetch_series(fetch, archive)
+            else:
+                self._fetch_again(fetch, archive, fetch.sop_instance_uid)
         except PeerRefused as error:
             self._end(fetch, archive, FetchState.REFUSED, str(error), getattr(error, "status", None))
         except PeerUnavailable as error:
@@ -118,7 +145,7 @@ class Fetcher:
             self._postpone(fetch, archive, f"an internal error ({type(error).__name__}); the node's log says where")
         return True
 
-    def _fetch(self, fetch: Fetch, archive: Destination) -> None:
+    def _fetch_series(self, fetch: Fetch, archive: Destination) -> None:
         calling_ae = archive.calling_ae or self._ae_title
         study = fetch.study_instance_uid
         timeout = self._settings.timeout_seconds
@@ -139,17 +166,59 @@ class Fetcher:
                 with self._database.transaction() as tx:
                     renew_fetch(tx, fetch.id, lease_seconds=_LEASE_SECONDS)
                 moved.append(
-                    move_series(
+                    move(
                         association,
                         archive,
                         study,
                         series.series_instance_uid,
                         to=self._ae_title,
                         message_id=number,
-                        going_on=lambda: not self._rounds.stopping.is_set(),
+                        going_on=self._going_on,
                     )
                 )
         self._done(fetch, archive, moved)
+
+    def _fetch_again(self, fetch: Fetch, archive: Destination, uid: str) -> None:
+        """Have an archive send an original that is damaged; whether that has mended it, its row says."""
+        damaged = self._damaged(uid)
+        if damaged is None:
+            with self._database.transaction() as tx:
+                settle_fetch(tx, fetch.id, FetchState.FETCHED, reason="it is damaged no more")
+            return
+        calling_ae = archive.calling_ae or self._ae_title
+        study, series = damaged.study_instance_uid, damaged.series_instance_uid
+        timeout = self._settings.timeout_seconds
+        with associated(archive, calling_ae, fetch_contexts(), timeout, credentials=self._credentials) as association:
+            if not has_object(association, archive, study, series, uid):
+                raise PeerRefused(f"{archive.name} does not have the object")
+            with self._database.transaction() as tx:
+                note_asked(tx, fetch.id, archive_ae=archive.ae_title, calling_ae=calling_ae, series=[series])
+                _tell(tx, fetch, archive, Action.FETCH_ASKED, digest=damaged.digest)
+            moved = move(
+                association,
+                archive,
+                study,
+                series,
+                uid,
+                to=self._ae_title,
+                message_id=1,
+                going_on=self._going_on,
+            )
+        if self._damaged(uid) is None:
+            self._done(fetch, archive, [moved])
+        elif moved.failed:
+            raise PeerUnavailable(f"{archive.name} could not send the object")
+        else:
+            with self._database.reading() as tx:
+                reason = tx.get_one(Fetch, fetch.id).reason
+            raise PeerRefused(reason or f"{archive.name} says to have sent the object, and it has not come")
+
+    def _damaged(self, sop_instance_uid: str) -> StoredObject | None:
+        with self._database.reading() as tx:
+            return damaged_original(tx, sop_instance_uid)
+
+    def _going_on(self) -> bool:
+        return not self._rounds.stopping.is_set()
 
     def _done(self, fetch: Fetch, archive: Destination, moved: Sequence[Moved]) -> None:
         sent, failed = sum(one.sent for one in moved), sum(one.failed for one in moved)
@@ -158,7 +227,9 @@ class Fetcher:
         reason = f"{archive.name} could not send {failed} of {sent + failed} objects" if failed else None
         with self._database.transaction() as tx:
             settle_fetch(tx, fetch.id, FetchState.FETCHED, reason=reason, status=0x0000)
-            told: dict[str, Any] = {"series": len(moved), "objects": sent}
+            told: dict[str, Any] = {"objects": sent}
+            if fetch.sop_instance_uid is None:
+                told = {"series": len(moved)} | told
             if failed:
                 told |= {"failed": failed, "reason": reason}
             _tell(tx, fetch, archive, Action.FETCHED, "failed" if failed else "success", **told)
@@ -228,6 +299,7 @@ def _tell(
         peer_ae=archive.ae_title if archive is not None else None,
         peer_address=f"{archive.host}:{archive.port}" if archive is not None else None,
         study_instance_uid=fetch.study_instance_uid,
+        sop_instance_uid=fetch.sop_instance_uid,
         job_id=fetch.job_id,
         details={"archive": fetch.archive, **details},
     )

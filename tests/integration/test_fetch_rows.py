@@ -123,7 +123,12 @@ def test_an_object_is_known_for_what_was_asked_for(database, how, is_asked_for):
     with database.transaction() as tx:
         fetch = claim_fetch(tx, "pacs", owner="node", lease_seconds=60)
         note_asked(tx, fetch.id, archive_ae="PACS", calling_ae="FULLFIELD", series=["1.2"])
-        asked = {"study_instance_uid": STUDY, "series_instance_uid": "1.2", "calling_ae": "PACS"} | how
+        asked = {
+            "study_instance_uid": STUDY,
+            "series_instance_uid": "1.2",
+            "sop_instance_uid": "1.2.3",
+            "calling_ae": "PACS",
+        } | how
         assert (fetch_behind(tx, **asked) is not None) is is_asked_for
 
 
@@ -133,7 +138,7 @@ def test_when_a_fetch_is_over_only_its_own_study_is_known_by_the_mover(database)
         fetch = claim_fetch(tx, "pacs", owner="node", lease_seconds=60)
         note_asked(tx, fetch.id, archive_ae="PACS", calling_ae="FULLFIELD", series=["1.2"])
         settle_fetch(tx, fetch.id, FetchState.FETCHED)
-        known = {"series_instance_uid": "1.2", "calling_ae": "PACS"}
+        known = {"series_instance_uid": "1.2", "sop_instance_uid": "1.2.3", "calling_ae": "PACS"}
         assert fetch_behind(tx, study_instance_uid=STUDY, mover="FULLFIELD", **known) is not None
         assert fetch_behind(tx, study_instance_uid=STUDY, mover=None, **known) is None
         assert fetch_behind(tx, study_instance_uid="9", mover="FULLFIELD", **known) is None

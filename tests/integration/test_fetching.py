@@ -1,122 +1,19 @@
 """Other series of a study, fetched where a route asks for it: they arrive once, and no job takes them in."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import generate_uid
-from pynetdicom import AE, build_context, evt
-from pynetdicom.sop_class import (
-    StudyRootQueryRetrieveInformationModelFind,
-    StudyRootQueryRetrieveInformationModelMove,
-    XRayAngiographicImageStorage,
-)
 
 from config.mark import Mark
-from config.routes import Destination, Match, Route, RouteTable
-from dicom_node.workflow.fetching import Fetcher
+from config.routes import RouteTable
 from dicom_node.workflow.reconstruction import objects_of
-from dicom_node.workflow.series import object_kept
-from storage.fetches import claim_fetch, fetches_of
-from storage.objects import keep_object, objects_of_job
-from storage.queue import list_jobs
-from storage.schema import Fetch
+from storage.fetches import claim_fetch
+from storage.objects import keep_object
 from storage.states import FetchState, ObjectKind
 from tests.factory import reconstruction, write, xa
-from tests.listening import QUICK, Node, listening
-from tests.peers import Orthanc, dcmqrscp, findscu, free_port, orthanc, storescu, wait_until
+from tests.peers import dcmqrscp, findscu, free_port, orthanc, storescu, wait_until
 from tests.stored_jobs import received
-
-TITLE = "ORTHANC"
-OVER = (FetchState.FETCHED, FetchState.REFUSED, FetchState.ABANDONED)
-
-
-class Ward:
-    """A node whose one route fetches from a PACS at a port, and the study that is sent to both."""
-
-    def __init__(self, node: Node, folder: Path, port: int, title: str = TITLE, **patience: float) -> None:
-        self.node = node
-        self.folder = folder
-        self.study = generate_uid()
-        node.table = table(port, title)
-        known = {"table": lambda: self.table, "ae_title": "FULLFIELD", "name": "node"}
-        self.fetcher = Fetcher(node.database, QUICK.model_copy(update=patience), **known)
-
-    @property
-    def table(self) -> RouteTable:
-        return self.node.table
-
-    def cine(self, modality: str = "XA", **attributes) -> Path:
-        """A file of the study, in a series of its own unless said otherwise."""
-        made = xa(frames=2, rows=16, columns=16, study_instance_uid=self.study, **attributes)
-        made.Modality = modality
-        return write(made, self.folder / f"{made.SOPInstanceUID}.dcm")
-
-    def sends(self, *paths: Path) -> None:
-        """What a modality does."""
-        assert storescu(self.node.port, *paths, calling="CARM").accepted
-
-    def fetches(self) -> list[Fetch]:
-        with self.node.database.reading() as tx:
-            return [fetch for job in reversed(list_jobs(tx)) for fetch in fetches_of(tx, job.id)]
-
-    def fetched(self) -> Fetch:
-        """Wait until the last fetch has its end."""
-        wait_until(lambda: (all_ := self.fetches()) and all_[-1].state in OVER, what="the end of the fetch")
-        return self.fetches()[-1]
-
-    def kept(self, kind: ObjectKind) -> list[str]:
-        return [row.sop_instance_uid for row in self.node.objects() if row.kind == kind]
-
-    def jobs(self) -> list[list[str]]:
-        """The objects of every job, oldest job first."""
-        with self.node.database.reading() as tx:
-            return [[row.sop_instance_uid for row in objects_of_job(tx, job.id)] for job in reversed(list_jobs(tx))]
-
-
-def table(port: int, title: str, **match: Sequence[str]) -> RouteTable:
-    route = Route(name="all", destinations=("pacs",), fetch_priors="pacs", match=Match(**match))
-    pacs = Destination(name="pacs", ae_title=title, host="127.0.0.1", port=port)
-    return RouteTable(routes=(route,), destinations=(pacs,))
-
-
-@contextmanager
-def ward(folder: Path, port: int, node_port: int = 0, **how) -> Iterator[Ward]:
-    with listening(folder / "node", port=node_port or free_port()) as node:
-        here = Ward(node, folder, port, **how)
-
-        def kept(tx, stored, header: Dataset) -> None:
-            object_kept(tx, stored, header, table=here.table, max_attempts=3)
-
-        node.intake._on_kept = kept
-        here.fetcher.start()
-        try:
-            yield here
-        finally:
-            here.fetcher.stop(2)
-
-
-@contextmanager
-def ward_and_pacs(folder: Path, **how) -> Iterator[tuple[Ward, Orthanc]]:
-    port, node_port = free_port(), free_port()
-    modalities = {"node": ["FULLFIELD", "127.0.0.1", node_port]}
-    with (
-        orthanc(folder / "orthanc", ae_title=TITLE, port=port, DicomModalities=modalities) as pacs,
-        ward(folder, port, node_port, **how) as here,
-    ):
-        yield here, pacs
-
-
-def series(path: Path) -> str:
-    return str(dcmread(path, stop_before_pixels=True).SeriesInstanceUID)
-
-
-def uid(path: Path) -> str:
-    return str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
-
+from tests.wards import TITLE, answer, answers, series, table, uid, ward, ward_and_archive, ward_and_pacs
 
 # From a PACS
 
@@ -268,68 +165,6 @@ def test_an_archive_that_left_the_routes_file_is_asked_no_more(tmp_path):
 # From one that behaves as no good PACS does
 
 
-class Archive:
-    """An archive that finds and sends what it is told to; a real one would not."""
-
-    def __init__(self, node_port: int) -> None:
-        self.port = free_port()
-        self.node_port = node_port
-        #: Called with the identifier of a query: status and identifier of each answer.
-        self.finds: Callable[[Dataset], Iterator[tuple[int, Dataset | None]]] = lambda _: iter(())
-        #: Files that it sends for whatever is asked, and whether it tells for whom.
-        self.sends: list[Path] = []
-        self.tells_mover = True
-        self.before_sending: Callable[[], None] = lambda: None
-        self.moves: list[Dataset] = []
-
-    @contextmanager
-    def running(self) -> Iterator["Archive"]:
-        ae = AE(TITLE)
-        ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
-        ae.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
-        handlers = [(evt.EVT_C_FIND, lambda event: self.finds(event.identifier)), (evt.EVT_C_MOVE, self._moved)]
-        server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
-        try:
-            yield self
-        finally:
-            server.shutdown()
-
-    def _moved(self, event: evt.Event):
-        self.moves.append(event.identifier)
-        self.before_sending()
-        mover = event.assoc.requestor.ae_title
-        association = AE(TITLE).associate(
-            "127.0.0.1", self.node_port, [build_context(XRayAngiographicImageStorage)], ae_title="FULLFIELD"
-        )
-        for path in self.sends:
-            how = {"originator_aet": mover, "originator_id": event.message_id} if self.tells_mover else {}
-            association.send_c_store(dcmread(path), **how)
-        association.release()
-        # pynetdicom sends by itself what it is given: here nothing is left for it.
-        yield "127.0.0.1", self.node_port, {"contexts": [build_context(XRayAngiographicImageStorage)]}
-        yield 0
-
-
-def answer(path: Path) -> tuple[int, Dataset]:
-    held = dcmread(path, stop_before_pixels=True)
-    said = Dataset()
-    said.QueryRetrieveLevel = "SERIES"
-    said.StudyInstanceUID, said.SeriesInstanceUID = held.StudyInstanceUID, held.SeriesInstanceUID
-    said.Modality = held.Modality
-    return 0xFF00, said
-
-
-def answers(*paths: Path) -> Callable[[Dataset], Iterator[tuple[int, Dataset]]]:
-    return lambda _: map(answer, paths)
-
-
-@contextmanager
-def ward_and_archive(folder: Path) -> Iterator[tuple[Ward, Archive]]:
-    archive = Archive(free_port())
-    with archive.running(), ward(folder, archive.port, archive.node_port) as here:
-        yield here, archive
-
-
 def test_an_archive_that_does_not_tell_for_whom_it_sends_is_believed_while_it_is_asked(tmp_path):
     with ward_and_archive(tmp_path) as (here, archive):
         other = here.cine()
@@ -411,7 +246,7 @@ def test_a_fetch_that_a_dead_node_had_begun_is_taken_up(tmp_path):
         here.sends(here.cine())
         with here.node.database.transaction() as tx:
             assert claim_fetch(tx, "pacs", owner="node", lease_seconds=600)
-        here.fetcher = Fetcher(here.node.database, QUICK, table=lambda: here.table, ae_title="FULLFIELD", name="node")
+        here.fetcher = here.another_fetcher()
         here.fetcher.start()
         assert here.fetched().state == FetchState.FETCHED
         assert here.kept(ObjectKind.FETCHED) == [uid(other)]

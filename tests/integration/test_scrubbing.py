@@ -14,13 +14,15 @@ from dicom_node.workflow.scrubbing import Scrubber, scrub
 from storage import files
 from storage.audit_trail import trail
 from storage.database import Database, current_time
+from storage.fetches import settle_fetch
 from storage.files import ObjectStore
-from storage.objects import keep_object
+from storage.objects import keep_object, objects_of_job
 from storage.queue import claim
+from storage.refetches import ask_for_damaged
 from storage.retention import delete_objects
 from storage.schema import StoredObject
 from storage.scrub import ORPHAN_SECONDS, examine, longest_unread, note, orphans
-from storage.states import Damage
+from storage.states import Damage, FetchState
 from tests.commands import Command
 from tests.factory import xa
 from tests.peers import wait_until
@@ -222,6 +224,18 @@ def test_verify_tells_each_finding_in_a_line_and_exits_with_1(fullfield: Command
     assert err.splitlines()[-1] == "fullfield: 2 of 2 objects are damaged."
     _, out, _ = fullfield("storage", "show")
     assert f"{kept.sop_instance_uid}: altered" in out
+
+
+def test_show_says_what_the_archive_answered_that_was_asked_for_a_damaged_object(fullfield: Command, node, store):
+    number = queue_job(node, store, xa(frames=1, rows=16, columns=16))
+    with node.transaction() as tx:
+        (kept,) = objects_of_job(tx, number)
+        kept.damage = Damage.MISSING
+    with node.transaction() as tx:
+        (fetch,) = ask_for_damaged(tx, {"all": "pacs"})
+        settle_fetch(tx, fetch.id, FetchState.REFUSED, reason="pacs does not have the object")
+    out = " ".join(fullfield("storage", "show")[1].split())
+    assert "missing; asked for again of pacs: refused, pacs does not have the object" in out
 
 
 def test_repair_moves_orphans_aside_and_takes_back_what_is_whole_again(fullfield: Command, node, store, tmp_path):

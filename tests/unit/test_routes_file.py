@@ -185,6 +185,7 @@ def test_a_wrong_value_is_told(written, line, told):
     assert mistakes(written(f'[[routes]]\n{line}\ndestinations = ["pacs"]\n{rest}{PACS}')) == [f"line 2: {told}"]
 
 
+@pytest.mark.parametrize("key", ["fetch_priors", "refetch"])
 @pytest.mark.parametrize(
     ("name", "told"),
     [
@@ -192,10 +193,10 @@ def test_a_wrong_value_is_told(written, line, told):
         ("web", "'web', which is called by HTTP; only from a DICOM system is anything fetched"),
     ],
 )
-def test_what_nothing_can_be_fetched_from_is_told(written, name, told):
+def test_what_nothing_can_be_fetched_from_is_told(written, key, name, told):
     web = '[[destinations]]\nname = "web"\nurl = "https://web.example/dicom-web"\n'
-    file = written(f'[[routes]]\nname = "a"\nfetch_priors = "{name}"\ndestinations = ["pacs"]\n{PACS}{web}')
-    assert mistakes(file) == [f"line 3: routes[0].fetch_priors names {told}."]
+    file = written(f'[[routes]]\nname = "a"\n{key} = "{name}"\ndestinations = ["pacs"]\n{PACS}{web}')
+    assert mistakes(file) == [f"line 3: routes[0].{key} names {told}."]
 
 
 def test_the_mark_cannot_be_switched_off(written):
