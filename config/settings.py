@@ -188,6 +188,18 @@ class WorkerSettings(Section):
         ge=1,
         description="Silence after which a worker counts as dead and its job goes to another.",
     )
+    job_minutes: float = Field(
+        default=240,
+        gt=0,
+        description="Time that an attempt at a job may take. One that takes longer is broken off with its worker's "
+        "process, in whose place another starts; the job is tried again, and ends `failed` after its last attempt.",
+    )
+    memory_mb: int | None = Field(
+        default=None,
+        ge=512,
+        description="Main memory in MB that a worker may take; a job with which it takes more is broken off likewise. "
+        "Without a job it takes some 400 MB. Unset: three quarters of the machine's.",
+    )
     max_attempts: int = Field(default=3, ge=1, le=100, description="Attempts after which a job ends `failed`.")
     retry_wait_seconds: float = Field(
         default=10,

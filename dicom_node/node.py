@@ -37,6 +37,7 @@ from dicom_node.workflow.watchdog import Watchdog
 from storage.clock import ClockWatch, bring_forward
 from storage.database import Database, current_time
 from storage.files import ObjectStore
+from storage.queue import forsake
 from storage.root_lock import RootLock
 from storage.schema import ProcedureStep, StoredObject
 from storage.soundness import make_ready
@@ -132,7 +133,7 @@ class Node:
                 f"{self._name}/{number}": [*worker_command, "--name", f"{self._name}/{number}"]
                 for number in range(1, settings.worker.processes + 1)
             },
-            on_death=lambda sentence: self._tell(Action.WORKER_DIED, "failed", reason=sentence),
+            on_death=self._worker_died,
         )
         self._upkeep = Upkeep(self._database, self._store, settings.storage)
         self._scrubber = Scrubber(self._database, self._store, settings.storage.scrub_days)
@@ -301,6 +302,13 @@ class Node:
             hung = self._watchdog.hung(tx, self._supervisor.pids)
         for name in hung:
             self._supervisor.replace(name, "its job had no sign of life for too long")
+
+    def _worker_died(self, name: str, sentence: str) -> None:
+        with self._database.transaction() as tx:
+            forsake(tx, name, sentence)
+            record(
+                tx, Action.WORKER_DIED, actor=_ACTOR, outcome="failed", details={"node": self._name, "reason": sentence}
+            )
 
     def _routes_in_brief(self) -> dict[str, Any]:
         table = self.routes.table

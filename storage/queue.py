@@ -125,6 +125,17 @@ def fail_exhausted(tx: Session) -> list[Job]:
     return jobs
 
 
+def forsake(tx: Session, owner: str, reason: str | None = None) -> None:
+    """End the leases of a worker that is dead, so that its job is taken up at once.
+
+    reason: how it died, which is said of the job when this was its last attempt.
+    """
+    held = select(Job).where(Job.state == JobState.RUNNING, Job.lease_owner == owner)
+    for job in tx.scalars(held.with_for_update(skip_locked=True)):
+        job.lease_until = current_time(tx) - timedelta(seconds=1)
+        job.reason = job.reason or reason
+
+
 def overdue(tx: Session, owners: Sequence[str]) -> list[Job]:
     """Jobs of these workers whose lease has run out, and which nobody has taken over."""
     query = select(Job).where(
@@ -282,7 +293,8 @@ def _enter(tx: Session, job: Job, state: JobState, reason: str | None = None) ->
 
 
 def _fail_exhausted(tx: Session, job: Job) -> None:
-    _enter(tx, job, JobState.FAILED, f"the worker died or hung {job.attempts} times, the last allowed")
+    reason = job.reason or "the worker died or hung"
+    _enter(tx, job, JobState.FAILED, f"{reason}; attempt {job.attempts} was the last allowed")
     tx.flush()
 
 

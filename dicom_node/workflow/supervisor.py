@@ -27,6 +27,7 @@ _LONG_LIFE = 60.0
 class _Post:
     """A place for a worker, and the process that fills it."""
 
+    name: str
     command: Sequence[str]
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
@@ -40,11 +41,12 @@ class Supervisor:
     """Runs one process for each command, from `start` to `stop`.
 
     commands: by the name of the worker.
-    on_death: called with a sentence about each process that ended unasked; what it raises is logged.
+    on_death: called with the worker's name and a sentence about each process that ended unasked, before another takes
+        its place; what it raises is logged.
     """
 
-    def __init__(self, commands: Mapping[str, Sequence[str]], on_death: Callable[[str], None]) -> None:
-        self._posts = {name: _Post(command) for name, command in commands.items()}
+    def __init__(self, commands: Mapping[str, Sequence[str]], on_death: Callable[[str, str], None]) -> None:
+        self._posts = {name: _Post(name, command) for name, command in commands.items()}
         self._on_death = on_death
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
@@ -106,7 +108,7 @@ class Supervisor:
             try:
                 post.process = subprocess.Popen(post.command, stdin=subprocess.PIPE)
             except OSError as error:
-                self._say(f"a worker could not be started: {error.strerror}")
+                self._say(post, f"a worker could not be started: {error.strerror}")
                 self._put_off(post, now)
                 return
             post.started_at = now
@@ -121,17 +123,17 @@ class Supervisor:
             post.wait = _FIRST_WAIT
         because = f", for {post.verdict}" if post.verdict is not None else ""
         post.verdict = None
-        self._say(f"worker process {process.pid} {_end_of(process.returncode)}{because}")
+        self._say(post, f"worker process {process.pid} {_end_of(process.returncode)}{because}")
         self._put_off(post, now)
 
     def _put_off(self, post: _Post, now: float) -> None:
         post.start_at = now + post.wait
         post.wait = min(2 * post.wait, _LONGEST_WAIT)
 
-    def _say(self, sentence: str) -> None:
+    def _say(self, post: _Post, sentence: str) -> None:
         log.warning("worker died", reason=sentence)
         try:
-            self._on_death(sentence)
+            self._on_death(post.name, sentence)
         except Exception:
             log.exception("the death of a worker could not be noted")
 

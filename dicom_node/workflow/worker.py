@@ -5,11 +5,9 @@ Whatever goes wrong with a job, the worker takes the next one.
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from config.errors import FullfieldError, LeaseLost, StorageFull, StorageUnavailable
@@ -19,11 +17,11 @@ from dicom_node.audit import Action, record
 from dicom_node.workflow.heartbeat import Heartbeat
 from dicom_node.workflow.outcome import ACTOR, enter, work_out
 from dicom_node.workflow.patience import persist
-from storage.database import Database, current_time
+from storage.database import Database
 from storage.faultpoint import faultpoint
 from storage.files import ObjectStore
 from storage.objects import objects_of_job
-from storage.queue import Lease, claim, fail_exhausted, finish, get_job, put_back
+from storage.queue import Lease, claim, fail_exhausted, finish, forsake, get_job, put_back
 from storage.schema import Job, StoredObject
 from storage.transitions import JobState
 
@@ -64,7 +62,7 @@ class Worker:
 
         A job that is under way when `stopping` is set goes back to the queue as if it had not been begun.
         """
-        persist(self._database, self._forsake, stopping.wait)
+        persist(self._database, lambda tx: forsake(tx, self._name), stopping.wait)
         while not stopping.is_set():
             try:
                 worked = self._work_on_next(stopping)
@@ -76,12 +74,6 @@ class Worker:
                 return
             if not worked:
                 stopping.wait(self._settings.poll_seconds)
-
-    def _forsake(self, tx: Session) -> None:
-        """End the leases that a process of this name held when it died."""
-        held = select(Job).where(Job.state == JobState.RUNNING, Job.lease_owner == self._name)
-        for job in tx.scalars(held.with_for_update(skip_locked=True)):
-            job.lease_until = current_time(tx) - timedelta(seconds=1)
 
     def _work_on_next(self, stopping: threading.Event) -> bool:
         """Take the next job and bring it to an end; False if none is due."""
@@ -98,7 +90,7 @@ class Worker:
             _tell(tx, job, Action.JOB_STARTED, attempt=job.attempts, worker=self._name)
         faultpoint("worker.claimed")
         log.info("job started", job=job.id, attempt=job.attempts, objects=len(originals))
-        with Heartbeat(self._database, lease, self._settings.lease_seconds) as heartbeat:
+        with Heartbeat(self._database, lease, self._settings, self._try_again) as heartbeat:
             try:
                 self._attempt(job, lease, originals, heartbeat, stopping)
             except LeaseLost as error:

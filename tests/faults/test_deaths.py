@@ -128,11 +128,12 @@ def test_a_job_that_kills_its_worker_each_time_fails_in_words_and_can_be_retried
     cine, job = _in_the_middle_of_a_job(here)
     for attempt in range(1, ATTEMPTS + 1):
         wait_until(lambda n=attempt: _is_at(here, job, n), what=f"attempt {attempt}", seconds=LONG)
-        kill(here.node.workers()[0])
+        (worker,) = here.node.workers()
+        kill(worker)
     failed = _settled(here, job)
     assert (failed.state, failed.reason) == (
         JobState.FAILED,
-        f"the worker died or hung {ATTEMPTS} times, the last allowed",
+        f"worker process {worker} was killed by SIGKILL; attempt {ATTEMPTS} was the last allowed",
     )
     assert here.goes_through()
     status, out, _ = fullfield("jobs", "retry", job.id, "--settings", here.node.settings)

@@ -19,6 +19,7 @@ from storage.queue import (
     enqueue,
     fail_exhausted,
     finish,
+    forsake,
     get_job,
     heartbeat,
     put_back,
@@ -256,7 +257,25 @@ def test_a_job_that_kills_its_workers_fails_and_the_next_one_goes_through(databa
         assert take(tx)[0].id == harmless.id
         failed = get_job(tx, deadly.id)
         assert (failed.state, failed.attempts) == (JobState.FAILED, 2)
-        assert failed.reason == "the worker died or hung 2 times, the last allowed"
+        assert failed.reason == "the worker died or hung; attempt 2 was the last allowed"
+
+
+def test_a_job_whose_last_worker_is_known_to_have_died_says_how(database: Database) -> None:
+    with database.transaction() as tx:
+        queued(tx, 1, max_attempts=2)
+        queued(tx, 2, max_attempts=2)
+    for how in ("was killed", None):
+        with database.transaction() as tx:
+            (dead, _), (other, _) = take(tx, "one"), take(tx, "two")
+            forsake(tx, "one", how)
+            assert (dead.reason, other.reason) == (how, None)
+            forsake(tx, "one", "could not be started")
+            forsake(tx, "two")
+    with database.transaction() as tx:
+        assert [job.reason for job in fail_exhausted(tx)] == [
+            "could not be started; attempt 2 was the last allowed",
+            "the worker died or hung; attempt 2 was the last allowed",
+        ]
 
 
 def test_those_who_claim_can_tell_which_jobs_have_used_up_their_attempts(database: Database) -> None:
