@@ -1,7 +1,4 @@
-"""The memory of a node while it receives a cine of 2 GB, beside that for one of 8 MB: it is to be the same.
-
-And that of a worker, which has a whole cine decoded at once: how much it takes for each byte of pixel data.
-"""
+"""The memory of a node while it receives a cine of 2 GB, beside that for one of 8 MB: it is to be the same."""
 
 import subprocess
 import sys
@@ -10,17 +7,14 @@ from pathlib import Path
 
 from benchmarks._cine import write_cine
 from benchmarks._place import folder_on_disk, forget_peak, peak_memory
-from storage.transitions import JobState
 from tests.nodes import NodeProcess
 
 #: Frames of 512x512 pixels in two bytes that the node receives.
 _SMALL, _LARGE = 16, 4096
-#: Frames of 1024x1024 that a worker reconstructs: much to hold for little to compute.
-_FEW, _MANY = 8, 40
 
 
 def main() -> None:
-    """Print the peaks of node, sender and worker."""
+    """Print the peaks of node and sender."""
     with folder_on_disk() as folder:
         node = NodeProcess(folder / "node", {"pacs": 1}, worker={"processes": 0})
         with node.running():
@@ -30,9 +24,6 @@ def main() -> None:
             f"node: {large} MB at the most with {_LARGE >> 1} MB received, {small} MB with {_SMALL >> 1} MB; "
             f"fullfield send: {sender_large} MB and {sender_small} MB"
         )
-        few, many = (_reconstructing(folder / str(frames), frames) for frames in (_FEW, _MANY))
-    each = (many - few) / (2 * (_MANY - _FEW))
-    print(f"worker: {few} MB at the most with {2 * _FEW} MB of pixels, {many} MB with {2 * _MANY} MB: {each:.1f} for 1")
 
 
 def _receiving(node: NodeProcess, cine: Path) -> tuple[int, int]:
@@ -40,18 +31,6 @@ def _receiving(node: NodeProcess, cine: Path) -> tuple[int, int]:
     forget_peak(node.pid)
     sender = _peak_of("send", str(cine), "--to", f"127.0.0.1:{node.port}:FULLFIELD")
     return peak_memory(node.pid), sender
-
-
-def _reconstructing(folder: Path, frames: int) -> int:
-    """The peak of a worker that reconstructs a cine of so many frames."""
-    node = NodeProcess(folder, {"pacs": 1}, worker={"processes": 0})
-    with node.running():
-        _receiving(node, write_cine(folder / "cine.dcm", frames=frames, side=1024))
-    peak = _peak_of("worker", "--once", "--settings", str(node.settings))
-    (job,) = node.jobs()
-    if job.state != JobState.RECONSTRUCTED:
-        raise RuntimeError(f"The job ended {job.state}: {job.reason}")
-    return peak
 
 
 def _peak_of(*arguments: str) -> int:

@@ -332,6 +332,7 @@ def run_worker(settings: Settings, stopping: threading.Event, *, name: str | Non
     """
     # Only a worker needs torch and the like, which take seconds to import.
     from dicom_node.workflow.worker import Worker
+    from inference.on_disk import keep_arrays_in
     from inference.reconstruct import Reconstructor, choose_device
 
     device = choose_device(settings.worker.device)
@@ -339,6 +340,7 @@ def run_worker(settings: Settings, stopping: threading.Event, *, name: str | Non
     database.check()
     name = name or f"{socket.gethostname()}:{os.getpid()}/{uuid.uuid4().hex[:8]}"
     load = partial(Reconstructor.load, device=device)
+    keep_arrays_in(store.incoming)
     log.info("worker ready", worker=name, device=device)
     Worker(database, store, settings.worker, name=name, load=load).run(stopping, once=once)
     database.close()

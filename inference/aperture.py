@@ -4,7 +4,8 @@ Display Shutter: PS3.3 C.7.6.11. X-Ray Collimator: C.8.7.3; per frame of an enha
 vertices count rows and columns from 1; what several shapes leave open together is measured.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from pydicom.multival import MultiValue
 
 from config.errors import NoAperture
 from inference.header import items, numbers, value_of
+from inference.on_disk import array_on_disk, in_turn, let_go
 from inference.pixels import Cine
 from inference.reconstruction import ApertureSource
 
@@ -39,7 +41,7 @@ def find_apertures(source: Dataset, cine: Cine, find_in_pixels: Finder) -> tuple
     Raises NoAperture where neither attributes nor pixels show one, or one leaves too little of a frame open.
     """
     told = apertures_from_attributes(source, cine.stored.shape)
-    if told is not None and told.mean(axis=(1, 2)).min() <= LARGEST:
+    if told is not None and _shares(told).min() <= LARGEST:
         _check_share(told)
         return told, "attributes"
     found = apertures_from_pixels(cine, find_in_pixels)
@@ -49,15 +51,19 @@ def find_apertures(source: Dataset, cine: Cine, find_in_pixels: Finder) -> tuple
 
 def apertures_from_attributes(source: Dataset, shape: tuple[int, ...]) -> Mask | None:
     """The apertures that the attributes state, (n, h, w); None where they state none or the open field."""
-    frames, rows, columns = shape
+    _, rows, columns = shape
     groups = items(source, "PerFrameFunctionalGroupsSequence")
-    apertures = np.ones(shape, dtype=bool)
     common = _open_pixels(source, rows, columns, _shared(source))
-    for index in range(frames):
-        apertures[index] = common
+    if not groups:
+        return None if common.all() else np.broadcast_to(common, shape)
+    apertures = array_on_disk(shape, np.bool_)
+    open_field = True
+    for index, (aperture,) in enumerate(in_turn(apertures)):
+        aperture[:] = common
         if index < len(groups):
-            apertures[index] &= _open_pixels(groups[index], rows, columns, None)
-    return None if apertures.all() else apertures
+            aperture &= _open_pixels(groups[index], rows, columns, None)
+        open_field = open_field and bool(aperture.all())
+    return None if open_field else apertures
 
 
 def apertures_from_pixels(cine: Cine, find_in_pixels: Finder) -> Mask:
@@ -67,37 +73,51 @@ def apertures_from_pixels(cine: Cine, find_in_pixels: Finder) -> Mask:
     contradicts its neighbours, or shows no aperture, has the nearest frame's. Raises NoAperture where fewer than half
     of the frames show one.
     """
-    frames = np.zeros(cine.stored.shape, dtype=bool)
+    frames = array_on_disk(cine.stored.shape, np.bool_)
     for start in range(0, len(frames), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        try:
+        with suppress(NoAperture):
             frames[chunk] = find_in_pixels(cine.mapping.to_grey(cine.stored[chunk]))
-        except NoAperture:
-            continue
-    shown = np.flatnonzero(frames.any(axis=(1, 2)))
+        let_go(cine.stored, frames)
+    shown = np.flatnonzero([frame.any() for (frame,) in in_turn(frames)])
     if not len(shown):
         raise NoAperture("No aperture was found in the pixels.")
     if len(shown) < len(frames) / 2:
         raise NoAperture(f"An aperture was found in the pixels of only {len(shown)} of {len(frames)} frames.")
     shown = _without_jumps(frames, shown)
-    majority = frames[shown].mean(axis=0) >= 0.5
-    if all(_same(frames[index], majority) for index in shown):
-        frames[:] = majority
-        return frames
-    for index in range(len(frames)):
-        frames[index] = frames[shown[np.argmin(np.abs(shown - index))]]
+    majority = _majority(frames, shown)
+    if all(_same(frame, majority) for frame in _at(frames, shown)):
+        return np.broadcast_to(majority, frames.shape)
+    for index, (frame,) in enumerate(in_turn(frames)):
+        frame[:] = frames[shown[np.argmin(np.abs(shown - index))]]
     return frames
+
+
+def _majority(frames: Mask, shown: NDArray[np.intp]) -> Mask:
+    """(h, w) what is measured in half of the frames with these indices, or more."""
+    count = np.zeros(frames.shape[1:], np.int32)
+    for frame in _at(frames, shown):
+        count += frame
+    return np.asarray(2 * count >= len(shown))
+
+
+def _at(frames: Mask, indices: NDArray[np.intp]) -> Iterator[Mask]:
+    for index in indices:
+        yield frames[index]
+        let_go(frames)
 
 
 def _without_jumps(frames: Mask, shown: NDArray[np.intp]) -> NDArray[np.intp]:
     """The indices but those of frames that differ from both neighbours, while these are the same."""
-    kept = [
-        index
-        for before, index, after in zip(shown[:-2], shown[1:-1], shown[2:], strict=True)
-        if not _same(frames[before], frames[after])
-        or _same(frames[before], frames[index])
-        or _same(frames[index], frames[after])
-    ]
+    kept = []
+    for before, index, after in zip(shown[:-2], shown[1:-1], shown[2:], strict=True):
+        if (
+            not _same(frames[before], frames[after])
+            or _same(frames[before], frames[index])
+            or _same(frames[index], frames[after])
+        ):
+            kept.append(index)
+        let_go(frames)
     return np.array([*shown[:1], *kept, *shown[1:][-1:]])
 
 
@@ -108,13 +128,18 @@ def _same(first: Mask, second: Mask) -> bool:
 
 def _check_share(apertures: Mask) -> None:
     """Each frame needs something measured, and the cine something to do; frames in between may be open."""
-    shares = apertures.mean(axis=(1, 2))
+    shares = _shares(apertures)
     if shares.min() > LARGEST:
         raise NoAperture(f"The aperture leaves {shares.min():.0%} of every frame open: nothing is to reconstruct.")
     if shares.min() < SMALLEST:
         raise NoAperture(
             f"The aperture leaves {shares.min():.1%} of a frame open; a reconstruction needs {SMALLEST:.1%}."
         )
+
+
+def _shares(apertures: Mask) -> NDArray[np.float64]:
+    """The measured share of each frame."""
+    return np.array([aperture.mean() for (aperture,) in in_turn(apertures)])
 
 
 def _shared(source: Dataset) -> Dataset | None:

@@ -6,10 +6,8 @@ from the beginning, keep a running mean that forgets wherever something moves (i
 pixel last showed when it lay in the aperture; only these running pictures are in memory.
 """
 
-import errno
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO
 
@@ -17,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from config.errors import StorageFull, StorageUnavailable
 from inference.motion import (
     CineNoise,
     Floats,
@@ -33,6 +30,7 @@ from inference.motion import (
     to_pixels,
 )
 from inference.network import FRAME_SIDE
+from inference.on_disk import disk_errors_in_words
 
 Indices = NDArray[np.int32]
 
@@ -85,7 +83,7 @@ def gather(frames: Frames, apertures: Mask, reduced: Mask, *, chunk: int = 8) ->
     noise = estimate_noise(frames, reduced)
     blades_move = any(not np.array_equal(aperture, reduced[0]) for aperture in reduced)
     distinct = set[int]()
-    with _disk_errors_in_words(), tempfile.TemporaryFile() as file:
+    with disk_errors_in_words(), tempfile.TemporaryFile() as file:
         spool = _Spool(file, with_seen=blades_move)
         walk = _Walk(noise, blades_move)
         for start in reversed(range(0, count, chunk)):
@@ -249,17 +247,6 @@ class _Spool:
         if "seen" in record.dtype.names:
             return _Before(mean=mean, seen=record["seen"], value=record["value"].astype(np.float32))
         return _Before(mean=mean, seen=np.full(_SHAPE, NEVER, np.int32), value=level)
-
-
-@contextmanager
-def _disk_errors_in_words() -> Iterator[None]:
-    """For the temporary file: to be made, written, read and closed."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(f"The disk for temporary files, {tempfile.gettempdir()}, is full.") from error
-        raise StorageUnavailable(f"The disk for temporary files cannot be used: {error.strerror}.") from error
 
 
 def _joined(

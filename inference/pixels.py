@@ -1,15 +1,19 @@
-"""Pixel data to arrays: every check comes before the memory is taken that the header asks for."""
+"""Pixel data to arrays: every check comes before the memory, or the disk, is taken that the header asks for."""
 
-import math
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import SEEK_END, BufferedIOBase
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.encaps import encapsulate, generate_fragments, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import (
     UID,
     JPEGBaseline8Bit,
@@ -25,15 +29,17 @@ from config.errors import UnsupportedImage
 from inference.grey_mapping import GreyMapping, grey_mapping
 from inference.header import UNREADABLE, value_of
 from inference.jpeg_scan import with_its_scan_header_mended
+from inference.on_disk import array_on_disk, let_go
 
-__all__ = ["Cine", "GreyMapping", "read_cine"]
+__all__ = ["Cine", "GreyMapping", "pixel_data_length", "read_cine"]
 
 #: Rows and columns below which there is no picture to speak of.
 SMALLEST_SIDE = 16
 #: Where PS3.3 defines an attribute that is not of the Image Pixel module.
 _SECTIONS = {"NumberOfFrames": "C.7.6.6"}
-#: Bytes that a pixel takes up at most on its way from the object to its results.
-_BYTES_PER_PIXEL = 16
+#: Bytes that a pixel takes up on the disk at most on its way from the object to its results, and, of the frames that
+#: are worked on together, in memory.
+_BYTES_ON_DISK, _BYTES_IN_MEMORY = 18, 128
 #: The marker End Of Image (ISO/IEC 10918-1 B.1.1.3, ISO/IEC 14495-1 C.1.1), and the syntaxes whose frames have it.
 _END_OF_IMAGE = b"\xff\xd9"
 _ENDING_WITH_A_MARKER = (
@@ -53,7 +59,7 @@ _STRICT_DECODERS = {JPEGLSLossless: "pyjpegls", JPEGLSNearLossless: "pyjpegls", 
 class Cine:
     """Decoded pixels, and what their values mean.
 
-    stored: (n, h, w) integers as they are in the object, unused high bits included.
+    stored: (n, h, w) integers as they are in the object, unused high bits included; see inference/on_disk.py.
     """
 
     stored: NDArray[np.integer]
@@ -135,7 +141,7 @@ def _frame_count(dataset: Dataset) -> int:
 def _check_length(dataset: Dataset, frames: int) -> None:
     """Uncompressed pixel data must hold all frames, and less than one more (some modalities pad)."""
     frame_bytes = dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8
-    held = len(dataset.PixelData) // frame_bytes
+    held = pixel_data_length(dataset) // frame_bytes
     if held < frames:
         raise UnsupportedImage(
             f"PixelData end within frame {held + 1} of {frames}, by Rows, Columns, BitsAllocated and NumberOfFrames "
@@ -151,7 +157,7 @@ def _check_length(dataset: Dataset, frames: int) -> None:
 def _check_fragments(dataset: Dataset, frames: int) -> None:
     """Each compressed frame has at least one fragment of its own (PS3.5 A.4)."""
     try:
-        fragments = sum(1 for _ in generate_fragments(dataset.PixelData)) - 1  # the first is the offset table
+        fragments = sum(1 for _ in generate_fragments(_from_its_start(dataset))) - 1  # the first is the offset table
     except Exception as error:  # bytes that are no fragments fail in many ways
         raise UnsupportedImage(
             "The compressed PixelData are broken or truncated (PS3.5 A.4); send the object again."
@@ -164,7 +170,7 @@ def _check_fragments(dataset: Dataset, frames: int) -> None:
 
 
 def _decode(dataset: Dataset, syntax: UID, frames: int, dtype: np.dtype[np.integer]) -> NDArray[np.integer]:
-    """All frames, (n, h, w); memory is taken only once the first frame has been decoded."""
+    """All frames, (n, h, w); room is taken only once the first frame has been decoded."""
     shape = (int(dataset.Rows), int(dataset.Columns))
     decoded = _decoded_frames(dataset, syntax, frames)
     stored: NDArray[np.integer] | None = None
@@ -188,6 +194,7 @@ def _decode(dataset: Dataset, syntax: UID, frames: int, dtype: np.dtype[np.integ
         if stored is None:
             stored = _room((frames, *shape), dtype)
         stored[index] = frame.astype(dtype, copy=False)
+        let_go(stored)
     assert stored is not None
     return stored
 
@@ -199,42 +206,51 @@ def _decoded_frames(dataset: Dataset, syntax: UID, frames: int) -> Iterator[NDAr
     Of a frame that is cut off libjpeg makes up the rest and CharLS looks for it for a minute, so that its end is
     looked for first.
     """
-    codec = syntax.is_encapsulated and syntax != RLELossless
-    if syntax in (JPEGBaseline8Bit, JPEGExtended12Bit):
-        dataset = _with_scan_headers_mended(dataset, frames)
-    decoded = get_decoder(syntax).iter_array(
-        dataset, raw=True, correct_unused_bits=codec, decoding_plugin=_STRICT_DECODERS.get(syntax, "")
-    )
-    if syntax not in _ENDING_WITH_A_MARKER:
-        yield from (frame for frame, _ in decoded)
+    decoder, plugin = get_decoder(syntax), _STRICT_DECODERS.get(syntax, "")
+    if not syntax.is_encapsulated:
+        _from_its_start(dataset)
+        yield from (frame for frame, _ in decoder.iter_array(dataset, raw=True, correct_unused_bits=False))
         return
-    for coded in generate_frames(dataset.PixelData, number_of_frames=frames):
-        if not coded.rstrip(b"\0\xff").endswith(_END_OF_IMAGE):
+    options: dict[str, Any] = as_pixel_options(dataset, pixel_keyword="PixelData", pixel_vr="OB")
+    offsets = options.pop("extended_offsets", None)
+    options |= {"number_of_frames": 1, "correct_unused_bits": syntax != RLELossless}
+    for coded in generate_frames(_from_its_start(dataset), number_of_frames=frames, extended_offsets=offsets):
+        if syntax in _ENDING_WITH_A_MARKER and not coded.rstrip(b"\0\xff").endswith(_END_OF_IMAGE):
             raise ValueError("The frame has no end.")
-        yield next(decoded)[0]
+        if syntax in (JPEGBaseline8Bit, JPEGExtended12Bit):
+            coded = with_its_scan_header_mended(coded)
+        yield next(decoder.iter_array(encapsulate([coded]), raw=True, decoding_plugin=plugin, **options))[0]
 
 
-def _with_scan_headers_mended(dataset: Dataset, frames: int) -> Dataset:
-    coded = list(generate_frames(dataset.PixelData, number_of_frames=frames))
-    mended = [with_its_scan_header_mended(frame) for frame in coded]
-    if all(one is other for one, other in zip(coded, mended, strict=True)):
-        return dataset
-    copy = Dataset()
-    copy.update(dataset)
-    copy.file_meta = dataset.file_meta
-    copy.add_new("PixelData", "OB", encapsulate(mended))
-    return copy
+def pixel_data_length(dataset: Dataset) -> int:
+    """Bytes of the pixel data, which are there."""
+    pixel_data = dataset.PixelData
+    return pixel_data.seek(0, SEEK_END) if isinstance(pixel_data, BufferedIOBase) else len(pixel_data)
 
 
-def _room(shape: tuple[int, ...], dtype: np.dtype[np.integer]) -> NDArray[np.integer]:
-    """Memory for all frames; a few compressed bytes can stand for more than a machine has."""
-    needed = math.prod(shape) * _BYTES_PER_PIXEL
-    if needed > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
-        raise UnsupportedImage(
-            f"The image needs {needed / 2**30:.0f} GiB of memory, more than this machine has; the administrator lets "
-            "a larger machine do it."
-        )
-    return np.empty(shape, dtype)
+def _from_its_start(dataset: Dataset) -> Any:
+    """The pixel data: bytes, or a file to read them from."""
+    pixel_data = dataset.PixelData
+    if isinstance(pixel_data, BufferedIOBase):
+        pixel_data.seek(0)
+    return pixel_data
+
+
+def _room(shape: tuple[int, int, int], dtype: np.dtype[np.integer]) -> NDArray[np.integer]:
+    """Room for all frames; a few compressed bytes can stand for more than a machine has."""
+    frames, rows, columns = shape
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    disk = shutil.disk_usage(tempfile.gettempdir()).total
+    for kind, needed, there in (
+        ("memory", rows * columns * _BYTES_IN_MEMORY, memory),
+        ("disk", frames * rows * columns * _BYTES_ON_DISK, disk),
+    ):
+        if needed > there:
+            raise UnsupportedImage(
+                f"The image needs {needed / 2**30:.0f} GiB of {kind}, more than this machine has; the administrator "
+                "lets a larger machine do it."
+            )
+    return array_on_disk(shape, dtype)
 
 
 def _integer(dataset: Dataset, keyword: str, default: int | None = None) -> int:

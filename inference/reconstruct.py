@@ -17,6 +17,7 @@ from inference.find_aperture import find_in_frames
 from inference.grain import grain
 from inference.memory import Placement
 from inference.network import FRAME_SIDE
+from inference.on_disk import array_on_disk, let_go
 from inference.palette import RESIDUAL_SCALE, condition
 from inference.pixels import Cine
 from inference.precision import autocast
@@ -78,9 +79,9 @@ class Reconstructor:
         Each frame is filled by what all of them tell (inference/evidence.py). What another frame of the same view saw
         through its aperture is taken from there.
         """
-        stored = np.empty_like(cine.stored)
-        uncertainty = np.zeros(cine.stored.shape, np.float32)
-        elsewhen = np.zeros(cine.stored.shape, bool)
+        shape = cine.stored.shape
+        stored, uncertainty = array_on_disk(shape, cine.stored.dtype), array_on_disk(shape, np.float32)
+        elsewhen = array_on_disk(shape, np.bool_)
         strangeness = np.zeros(len(cine.stored), np.float32)
         signal = ResidualSignal()
         devices: dict[str, None] = {}
@@ -99,6 +100,7 @@ class Reconstructor:
                 stored[index] = compose(cine.stored[index], grey[offset], apertures[index], cine.mapping)
                 stored[index, elsewhen[index]] = _seen(cine.stored, seen_in)
                 uncertainty[index] = np.where(apertures[index] | elsewhen[index], 0, half_width[offset].clip(0))
+            let_go(cine.stored, apertures, stored, elsewhen, uncertainty)
             if progress is not None:
                 progress((evidence.first + len(evidence.pictures)) / len(stored))
         return Reconstruction(
@@ -174,9 +176,12 @@ class Reconstructor:
         for start in range(0, len(apertures), step):
             chunk = slice(start, start + step)
             reduced[chunk] = self._to_grid(apertures[chunk].astype(np.float32)) >= 0.5
+            let_go(apertures)
 
         def frames(start: int, stop: int) -> NDArray[np.float32]:
-            return self._to_grid(cine.mapping.to_grey(cine.stored[start:stop]))
+            grey = cine.mapping.to_grey(cine.stored[start:stop])
+            let_go(cine.stored)
+            return self._to_grid(grey)
 
         return gather(frames, apertures, reduced, chunk=step)
 

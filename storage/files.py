@@ -2,16 +2,17 @@
 
 import errno
 import hashlib
+import io
 import os
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from config.errors import DamagedObject, StorageFull, StorageUnavailable
 from storage.faultpoint import faultpoint
@@ -77,18 +78,19 @@ class ObjectStore:
 
     def write(self, data: bytes | Iterable[bytes]) -> StoredFile:
         """Write the bytes, or all the chunks one after the other, into the store; StorageFull without room."""
+        return self.write_with(lambda file: file.writelines((data,) if isinstance(data, bytes) else data))
+
+    def write_with(self, fill: Callable[[BinaryIO], None]) -> StoredFile:
+        """Write into the store what `fill` writes, from its beginning to its end; StorageFull without room."""
         if not self.has_room():
             raise StorageFull(f"The disk that holds {self._objects} is full but for what is to stay free.")
-        sha256 = hashlib.sha256()
         with _disk_errors_in_words(self.incoming):
             handle, name = tempfile.mkstemp(dir=self.incoming, prefix="write-")
             path = Path(name)
             try:
-                with os.fdopen(handle, "wb") as file:
-                    for chunk in (data,) if isinstance(data, bytes) else data:
-                        sha256.update(chunk)
-                        file.write(chunk)
-                return self.keep(path, sha256.hexdigest())
+                with os.fdopen(handle, "wb") as file, _Digesting(file) as digesting:
+                    fill(cast("BinaryIO", digesting))
+                return self.keep(path, digesting.digest)
             finally:
                 path.unlink(missing_ok=True)
 
@@ -194,6 +196,28 @@ class ObjectStore:
         folder.mkdir(exist_ok=True)
         _fsync(folder.parent)
         self._durable.add(folder)
+
+
+class _Digesting(io.BufferedIOBase):
+    """A file that is written through to another one and digested on the way: what was meant, not what lies there."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._sha256 = hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        return self._sha256.hexdigest()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        self._sha256.update(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 def _digest(path: Path) -> str:

@@ -62,12 +62,14 @@ def reconstruct(
     from rich.progress import Progress
 
     from dicom_node.workflow.reconstruction import read_image
+    from inference.on_disk import keep_arrays_in
     from inference.reconstruct import Reconstructor, choose_device
     from inference.weights import MODELS, load_weights
 
     images = dicom_files(inputs)
     reconstructor = Reconstructor(load_weights(profile, models or MODELS), choose_device(device))
     names = _names(images)
+    keep_arrays_in(next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir()))
     done = 0
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for number, (image, name) in enumerate(zip(images, names, strict=True), start=1):

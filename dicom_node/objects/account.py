@@ -7,8 +7,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.objects.outline import Polyline, outlines
-from dicom_node.objects.views import still_views
+from dicom_node.objects.views import frames_with_some, still_views
+from inference.on_disk import in_turn
 from inference.reconstruction import Reconstruction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """The pixels of some frames, counted: all of them, the generated ones, and those taken over from another frame."""
+
+    size: int
+    generated: int
+    elsewhen: int
+    #: Half-width of the 90 % interval, mean over the generated pixels, in units of the frame's [-1, 1].
+    half_width: float
+
+    @classmethod
+    def of(cls, reconstruction: Reconstruction, frames: slice = slice(None)) -> "Tally":
+        """Count frame by frame."""
+        aperture, elsewhen = reconstruction.aperture[frames], reconstruction.elsewhen[frames]
+        measured = taken_over = 0
+        total = 0.0
+        for mask, other, half_width in in_turn(aperture, elsewhen, reconstruction.uncertainty[frames]):
+            measured += int(np.count_nonzero(mask))
+            taken_over += int(np.count_nonzero(other))
+            total += float(half_width.sum(dtype=np.float64))
+        generated = aperture.size - measured - taken_over
+        return cls(
+            size=aperture.size,
+            generated=generated,
+            elsewhen=taken_over,
+            half_width=total / generated if generated else 0.0,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +76,7 @@ class Account:
         """What a reconstruction holds, counted."""
         return cls(
             frames=len(reconstruction.aperture),
-            frames_elsewhen=int(reconstruction.elsewhen.any(axis=(1, 2)).sum()),
+            frames_elsewhen=len(frames_with_some(reconstruction.elsewhen)),
             whole=_shares(reconstruction, slice(None)),
             views=tuple(_views(reconstruction)),
         )
@@ -63,11 +93,6 @@ def _views(reconstruction: Reconstruction) -> Iterator[View]:
 
 
 def _shares(reconstruction: Reconstruction, frames: slice) -> Shares:
-    aperture, elsewhen = reconstruction.aperture[frames], reconstruction.elsewhen[frames]
-    taken_over = int(np.count_nonzero(elsewhen))
-    count = aperture.size - int(np.count_nonzero(aperture)) - taken_over
+    tally = Tally.of(reconstruction, frames)
     # Half the width in a range of two is the whole width in a range of one.
-    total = float(reconstruction.uncertainty[frames].sum(dtype=np.float64))
-    return Shares(
-        generated=count / aperture.size, elsewhen=taken_over / aperture.size, width=total / count if count else 0.0
-    )
+    return Shares(generated=tally.generated / tally.size, elsewhen=tally.elsewhen / tally.size, width=tally.half_width)

@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import maximum_filter
 
 from config.mark import Mark
-from dicom_node.objects.views import still_views
+from dicom_node.objects.views import frames_with_some, still_views
+from inference.on_disk import array_on_disk, in_turn, let_go
 
 Mask = NDArray[np.bool_]
 Stamp = NDArray[np.float32]
@@ -50,10 +51,13 @@ def draw_mark(
     """
     if not mark.burned_in:
         return Drawn(frames=len(stored), labelled=0, burned_in=False)
-    for frame in np.flatnonzero(elsewhen.any(axis=(1, 2))):
+    taken_over = frames_with_some(elsewhen)
+    for frame in taken_over:
         ink, _ = _ink_and_paper(stored[frame : frame + 1], aperture[frame : frame + 1], mark, 1, black, white)
         stored[frame, _dotted(aperture[frame], elsewhen[frame])] = ink
-    return _draw_round(stored, aperture | elsewhen if elsewhen.any() else aperture, mark, black=black, white=white)
+        let_go(stored, aperture, elsewhen)
+    known = _united(aperture, elsewhen) if taken_over else aperture
+    return _draw_round(stored, known, mark, black=black, white=white)
 
 
 def label_box(taken: Mask, mark: Mark) -> tuple[int, int, int, int] | None:
@@ -73,7 +77,9 @@ def _draw_round(stored: NDArray[np.integer], aperture: Mask, mark: Mark, *, blac
     everywhere = np.zeros((height, width), dtype=bool)
     for frames in still_views(aperture):
         mask = aperture[frames.start]
-        stored[frames, _border(mask, thickness, mark)] = ink
+        border = _border(mask, thickness, mark)
+        for (frame,) in in_turn(stored[frames]):
+            frame[border] = ink
         everywhere |= _grown(mask, thickness + 1)
     label = _Label(mark, (height, width))
     placed = label.place(everywhere)
@@ -83,9 +89,17 @@ def _draw_round(stored: NDArray[np.integer], aperture: Mask, mark: Mark, *, blac
         if here is not None:
             stamp, top, left = here
             values = np.rint(paper + stamp * (float(ink) - paper)).astype(stored.dtype)
-            stored[frames, top : top + stamp.shape[0], left : left + stamp.shape[1]] = values
+            for (frame,) in in_turn(stored[frames]):
+                frame[top : top + stamp.shape[0], left : left + stamp.shape[1]] = values
             labelled += frames.stop - frames.start
     return Drawn(frames=len(stored), labelled=labelled)
+
+
+def _united(aperture: Mask, elsewhen: Mask) -> Mask:
+    known: Mask = array_on_disk(aperture.shape, np.bool_)
+    for both, one, other in in_turn(known, aperture, elsewhen):
+        np.logical_or(one, other, out=both)
+    return known
 
 
 def _thickness(shape: tuple[int, ...]) -> int:

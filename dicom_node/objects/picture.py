@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 from highdicom.base import SOPClass
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import DA, TM
@@ -12,15 +14,19 @@ from dicom_node.objects.grey_scale import GreyScale
 from dicom_node.objects.identity import result_instance_uid, result_series_uid
 from dicom_node.objects.provenance import Statement, state_derivation
 from dicom_node.objects.source_header import read_value, take_over
+from inference.on_disk import as_file
 
 
 class Picture(SOPClass):  # type: ignore[misc]  # highdicom is not followed
-    """What the classes of pictures share: an instance of the result series, with the source's header and the marks."""
+    """What the classes of pictures share: an instance of the result series, with the source's header and the marks.
+
+    The value of its pixel data is a file to read them from, for they may be larger than the memory.
+    """
 
     def __init__(
         self,
         source: Dataset,
-        pixels: bytes,
+        pixels: NDArray[np.integer],
         *,
         sop_class_uid: UID,
         part: int,
@@ -53,7 +59,7 @@ class Picture(SOPClass):  # type: ignore[misc]  # highdicom is not followed
         self.BurnedInAnnotation = "YES" if read_value(source, "BurnedInAnnotation") == "YES" else "NO"
         self._put_pixels(source, pixels, grey)
 
-    def _put_pixels(self, source: Dataset, pixels: bytes, grey: GreyScale) -> None:
+    def _put_pixels(self, source: Dataset, pixels: NDArray[np.integer], grey: GreyScale) -> None:
         """Image Pixel (C.7.6.3)."""
         self.SamplesPerPixel = 1
         self.Rows = source.Rows
@@ -62,7 +68,7 @@ class Picture(SOPClass):  # type: ignore[misc]  # highdicom is not followed
         self.BitsStored = grey.bits_stored
         self.HighBit = grey.bits_stored - 1
         self.PixelRepresentation = int(grey.signed)
-        self.PixelData = pixels if len(pixels) % 2 == 0 else pixels + b"\0"
+        self.PixelData = as_file(pixels)
         self["PixelData"].VR = "OB" if self.BitsAllocated == 8 else "OW"
 
 

@@ -19,7 +19,7 @@ from dicom_node.objects.identity import Origin
 from dicom_node.objects.mark import label_box
 from dicom_node.objects.outline import box_of, outlines
 from dicom_node.objects.source_header import copy_attributes, read_value
-from dicom_node.objects.views import still_views
+from dicom_node.objects.views import always, ever, still_views
 from inference.reconstruction import Reconstruction
 
 #: Frame numbers that one reference names: as text they have to fit into 65534 bytes (PS3.5 7.1.2).
@@ -33,7 +33,7 @@ def presentation_states(
 ) -> list[Dataset]:
     """The states that go beside the pictures; the second only where some pixel was measured in every frame."""
     states: list[Dataset] = [MarkedView(source, pictures, reconstruction, origin=origin)]
-    if reconstruction.aperture.all(axis=0).any():
+    if always(reconstruction.aperture).any():
         states.append(MeasuredView(source, pictures, reconstruction, origin=origin))
     return states
 
@@ -153,7 +153,7 @@ class MeasuredView(_State):
             content_label="MEASURED_ONLY",
             description="Measured pixels only",
         )
-        measured = np.asarray(reconstruction.aperture.all(axis=0))
+        measured = always(reconstruction.aperture)
         self.ShutterPresentationValue = 0
         box = box_of(measured)
         if box is not None:
@@ -192,8 +192,7 @@ def _annotations(pictures: Sequence[Dataset], reconstruction: Reconstruction, or
 
     The label keeps one place through the cine where one lies outside of what was measured in every frame.
     """
-    ever = np.asarray(reconstruction.aperture.any(axis=0) | reconstruction.elsewhen.any(axis=0))
-    place = _place(ever, origin.mark)
+    place = _place(ever(reconstruction.aperture) | ever(reconstruction.elsewhen), origin.mark)
     for frames in still_views(reconstruction.aperture, reconstruction.elsewhen):
         aperture, elsewhen = (mask[frames.start] for mask in (reconstruction.aperture, reconstruction.elsewhen))
         lines = outlines(aperture | elsewhen) + (outlines(aperture) if elsewhen.any() else [])

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
 
-import numpy as np
 from highdicom.base_content import ContributingEquipment
 from highdicom.sr.coding import CodedConcept
 from pydicom.dataset import Dataset
@@ -18,9 +17,12 @@ from config.mark import Mark
 from config.objects import ObjectProfile
 from dicom_node.implementation import GENERATED_WORDS, MANUFACTURER
 from dicom_node.lossy import METHODS
+from dicom_node.objects.account import Tally
 from dicom_node.objects.identity import Origin
 from dicom_node.objects.mark import Drawn
 from dicom_node.objects.source_header import copy_attributes, read_value
+from inference.header import value_of
+from inference.pixels import pixel_data_length
 from inference.reconstruction import Provenance, Reconstruction
 
 #: Attributes of a Contributing Equipment item that an acquiring system gives of itself.
@@ -68,17 +70,14 @@ class Statement:
         profile: ObjectProfile,
         created: datetime,
     ) -> "Statement":
-        size = reconstruction.aperture.size
-        elsewhen = int(np.count_nonzero(reconstruction.elsewhen))
-        count = size - int(np.count_nonzero(reconstruction.aperture)) - elsewhen
-        total = float(reconstruction.uncertainty.sum(dtype=np.float64))
+        tally = Tally.of(reconstruction)
         return cls(
             provenance=reconstruction.provenance,
             route=route,
             created=created,
-            generated=count / size,
-            elsewhen=elsewhen / size,
-            uncertainty=total / count if count else 0.0,
+            generated=tally.generated / tally.size,
+            elsewhen=tally.elsewhen / tally.size,
+            uncertainty=tally.half_width,
             mark=mark,
             drawn=drawn,
             profile=profile,
@@ -206,10 +205,9 @@ def _carry_losses(source: Dataset, result: Dataset) -> None:
 
 def _compression_ratio(source: Dataset) -> float | None:
     """How many times smaller the pixel data are than their values, or None where that cannot be told."""
-    coded = read_value(source, "PixelData")
     sides = [read_value(source, keyword) for keyword in ("Rows", "Columns", "BitsStored", "SamplesPerPixel")]
-    if not isinstance(coded, bytes) or not coded or not all(isinstance(side, int) for side in sides):
+    if value_of(source, "PixelData") is None or not all(isinstance(side, int) for side in sides):
         return None
     frames = read_value(source, "NumberOfFrames")
     bits: int = math.prod(sides) * (frames if isinstance(frames, int) else 1)
-    return bits / 8 / len(coded)
+    return bits / 8 / pixel_data_length(source)

@@ -2,10 +2,10 @@
 
 import re
 from datetime import UTC, datetime
-from io import BytesIO
 
 import numpy as np
 from highdicom.sc.enum import ConversionTypeValues
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
@@ -31,6 +31,7 @@ from dicom_node.objects.provenance import Statement, instance_moment, software_v
 from dicom_node.objects.timing import carry_rate, carry_timing
 from dicom_node.objects.x_ray_image import XRayImage, can_be_like
 from inference.header import value_of
+from inference.on_disk import array_on_disk, in_turn
 from inference.reconstruction import Reconstruction
 
 
@@ -66,11 +67,10 @@ def secondary_captures(
         return [XRayImage(source, pixels, frames=frames, grey=grey, statement=statement)]
     if profile != "single_frames" and grey.form != "frames":
         return [MultiFrameSecondaryCapture(source, pixels, frames=frames, grey=grey, statement=statement)]
-    size = int(source.Rows) * int(source.Columns) * bytes_per_pixel(grey)
     return [
         SingleFrameSecondaryCapture(
             source,
-            pixels[frame * size : (frame + 1) * size],
+            pixels[frame],
             frame=frame,
             frames=frames,
             grey=grey,
@@ -96,13 +96,13 @@ class MultiFrameSecondaryCapture(Picture):
     def __init__(
         self,
         source: Dataset,
-        pixels: bytes,
+        pixels: NDArray[np.integer],
         *,
         frames: int,
         grey: GreyScale,
         statement: Statement,
     ) -> None:
-        """`pixels`: all frames, little endian, in one or two bytes a pixel as BitsStored asks."""
+        """`pixels`: (n, h, w) little endian, in one or two bytes a pixel as BitsStored asks."""
         classes = {
             "byte": MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
             "word": MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
@@ -130,14 +130,14 @@ class SingleFrameSecondaryCapture(Picture):
     def __init__(
         self,
         source: Dataset,
-        pixels: bytes,
+        pixels: NDArray[np.integer],
         *,
         frame: int,
         frames: int,
         grey: GreyScale,
         statement: Statement,
     ) -> None:
-        """`pixels`: the frame with index `frame` (from 0) of `frames`, little endian."""
+        """`pixels`: (h, w) the frame with index `frame` (from 0) of `frames`, little endian."""
         number = picture_number(source)
         super().__init__(
             source,
@@ -165,18 +165,15 @@ def _describe_capture(result: Dataset, statement: Statement) -> None:
     result.TimeOfSecondaryCapture = TM(statement.created.time())
 
 
-def _marked_pixels(reconstruction: Reconstruction, grey: GreyScale, mark: Mark) -> tuple[bytes, Drawn]:
-    """The pixel data with the mark, written once: a cine may be as large as the memory left."""
+def _marked_pixels(reconstruction: Reconstruction, grey: GreyScale, mark: Mark) -> tuple[NDArray[np.integer], Drawn]:
+    """The pixel data with the mark, (n, h, w)."""
     stored = reconstruction.stored
-    kind = np.dtype(f"<{'i' if grey.signed else 'u'}{bytes_per_pixel(grey)}")
     black, white = black_and_white(grey, stored)
-    buffer = BytesIO(bytes(stored.size * kind.itemsize))
-    with buffer.getbuffer() as view:
-        marked = np.frombuffer(view, dtype=kind).reshape(stored.shape)
-        marked[:] = stored
-        drawn = draw_mark(marked, reconstruction.aperture, reconstruction.elsewhen, mark, black=black, white=white)
-        del marked
-    return buffer.getvalue(), drawn
+    marked = array_on_disk(stored.shape, f"<{'i' if grey.signed else 'u'}{bytes_per_pixel(grey)}")
+    for copy, frame in in_turn(marked, stored):
+        copy[:] = frame
+    drawn = draw_mark(marked, reconstruction.aperture, reconstruction.elsewhen, mark, black=black, white=white)
+    return marked, drawn
 
 
 def _check_shapes(source: Dataset, reconstruction: Reconstruction) -> None:

@@ -1,7 +1,7 @@
 """Which pixels of a result were generated, for machines: a Segmentation object beside the picture (PS3.3 A.51)."""
 
+import math
 from collections.abc import Sequence
-from itertools import islice
 
 import numpy as np
 from highdicom.seg.content import SegmentDescription
@@ -14,6 +14,8 @@ from pydicom.uid import SegmentationStorage
 from dicom_node.objects.companion import Companion
 from dicom_node.objects.identity import Origin
 from dicom_node.objects.segment_frames import describe_image, describe_segment, put_frames
+from dicom_node.objects.views import frames_with_some
+from inference.on_disk import array_on_disk, as_file, let_go
 from inference.reconstruction import Provenance, Reconstruction
 
 _GENERATED, _ELSEWHEN = 1, 2
@@ -64,17 +66,21 @@ class Segmentation(Companion):
         """Image Pixel (C.7.6.3): one bit a pixel, the frames without a gap between them (PS3.5 8.1.1, D.2)."""
         self.BitsAllocated = self.BitsStored = 1
         self.HighBit = 0
-        masks = (_mask(reconstruction, segment, frame) for segment, frame in frames)
+        size = math.prod(reconstruction.aperture.shape[1:])
+        packed = array_on_disk(((len(frames) * size + 7) // 8,), np.uint8)
         # Eight frames fill whole bytes, whatever their size.
-        packed = b"".join(_packed(list(islice(masks, 8))) for _ in range(0, len(frames), 8))
-        self.PixelData = packed + b"\0" * (len(packed) % 2)
+        for first in range(0, len(frames), 8):
+            masks = [_mask(reconstruction, *frame) for frame in frames[first : first + 8]]
+            packed[first * size // 8 : (first + 8) * size // 8] = np.packbits(masks, bitorder="little")
+            let_go(reconstruction.aperture, reconstruction.elsewhen, packed)
+        self.PixelData = as_file(packed)
         self["PixelData"].VR = "OB"
 
 
 def _frames(reconstruction: Reconstruction) -> list[tuple[int, int]]:
     """The segment of each frame, and the frame of the picture that it belongs to, from 0."""
     every = range(len(reconstruction.aperture))
-    taken_over = np.flatnonzero(reconstruction.elsewhen.any(axis=(1, 2))).tolist()
+    taken_over = frames_with_some(reconstruction.elsewhen)
     return [*((_GENERATED, frame) for frame in every), *((_ELSEWHEN, frame) for frame in taken_over)]
 
 
@@ -82,10 +88,6 @@ def _mask(reconstruction: Reconstruction, segment: int, frame: int) -> NDArray[n
     """(h, w) bool, True = the pixel is of the segment."""
     elsewhen = reconstruction.elsewhen[frame]
     return np.asarray(elsewhen if segment == _ELSEWHEN else ~(reconstruction.aperture[frame] | elsewhen))
-
-
-def _packed(masks: list[NDArray[np.bool_]]) -> bytes:
-    return np.packbits(np.stack(masks), bitorder="little").tobytes()
 
 
 def _segment(number: int, made: Provenance) -> SegmentDescription:

@@ -10,6 +10,7 @@ from pydicom.uid import SegmentationStorage
 from dicom_node.objects.companion import Companion
 from dicom_node.objects.identity import Origin
 from dicom_node.objects.segment_frames import describe_image, describe_segment, put_frames
+from inference.on_disk import array_on_disk, as_file, in_turn
 from inference.reconstruction import Reconstruction
 
 #: PS3.16 CID 225: how far off a value may be, to both sides.
@@ -59,7 +60,8 @@ class Uncertainty(Companion):
         self.BitsAllocated = self.BitsStored = 8
         self.HighBit = 7
         # Half the width in a range of two is the whole width in a range of one.
-        widths = (np.rint(frame.clip(0, 1) * _WHOLE) for frame in reconstruction.uncertainty)
-        pixels = b"".join(frame.astype(np.uint8).tobytes() for frame in widths)
-        self.PixelData = pixels + b"\0" * (len(pixels) % 2)
+        pixels = array_on_disk(reconstruction.uncertainty.shape, np.uint8)
+        for shown, half_width in in_turn(pixels, reconstruction.uncertainty):
+            shown[:] = np.rint(half_width.clip(0, 1) * _WHOLE)
+        self.PixelData = as_file(pixels)
         self["PixelData"].VR = "OB"

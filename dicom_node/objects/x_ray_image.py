@@ -1,5 +1,7 @@
 """Results of the class of their source: X-Ray Angiographic and X-Ray Radiofluoroscopic Image (PS3.3 A.14, A.16)."""
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage
 
@@ -20,8 +22,10 @@ _MAY_BE_EMPTY = {
 class XRayImage(Picture):
     """An image of the source's own class, which can hold what `can_be_like` says."""
 
-    def __init__(self, source: Dataset, pixels: bytes, *, frames: int, grey: GreyScale, statement: Statement) -> None:
-        """`pixels`: all frames, little endian, in one or two bytes a pixel as BitsStored asks."""
+    def __init__(
+        self, source: Dataset, pixels: NDArray[np.integer], *, frames: int, grey: GreyScale, statement: Statement
+    ) -> None:
+        """`pixels`: (n, h, w) little endian, in one or two bytes a pixel as BitsStored asks."""
         if not can_be_like(source, grey):
             raise ValueError("The class of the source cannot hold the result.")
         super().__init__(

@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
@@ -101,7 +100,7 @@ def work_out(
     weights = reconstructor.weights
     model = f"{weights.profile} {weights.version}"
     outcome = Outcome([], [], [], model=model, digest=weights.digest)
-    drafts: list[tuple[ReportDraft, list[tuple[ReceivedObject, list[str]]], list[str]]] = []
+    drafts: list[_Draft] = []
     for number, original in enumerate(originals):
 
         def share(done: float, number: int = number) -> None:
@@ -113,38 +112,58 @@ def work_out(
             outcome.passed_on.append(original)
             continue
         try:
-            source = _read(store, original)
-            reconstruction = reconstruction_of(source, reconstructor, mode=route.mode, progress=share)
-            results = []
-            for profile, destinations in route.by_objects.items():
-                carried = objects_of(
-                    source,
-                    reconstruction,
-                    route=route.name,
-                    mark=route.mark,
-                    profile=profile,
-                    beside=route.beside,
-                    private_creators=route.private_creators,
-                    created=created,
-                )
-                results += [(_keep(store, dataset), destinations) for dataset in carried.objects]
-                if carried.report is not None:
-                    drafts.append((carried.report, results, destinations))
+            outcome.made.append(_made(original, route, store, reconstructor, share, created, drafts))
         except Declined as error:
             outcome.refused.append(Refused(original, str(error)))
-            continue
-        made = Made(
-            original=original,
-            results=results,
-            seed=seed_of(source),
-            faults=faults(source),
-            device=reconstructor.device,
-        )
-        outcome.made.append(made)
-    for draft, results, destinations in drafts:
-        report = draft.finished([_unmade(refused) for refused in outcome.refused])
-        results.append((_keep(store, report), destinations))
+    for draft in drafts:
+        report = draft.report.finished([_unmade(refused) for refused in outcome.refused])
+        draft.results.append((_keep(store, report), draft.destinations))
     return outcome
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A report that waits for what becomes of the other originals, and the results that it is to be one of."""
+
+    report: ReportDraft
+    results: list[tuple[ReceivedObject, list[str]]]
+    destinations: list[str]
+
+
+def _made(
+    original: StoredObject,
+    route: QueuedRoute,
+    store: ObjectStore,
+    reconstructor: "Reconstructor",
+    progress: Callable[[float], None],
+    created: datetime,
+    drafts: list[_Draft],
+) -> Made:
+    """Reconstruct one original and keep its results' files; nothing of its pixels outlives this. Adds to `drafts`."""
+    source = _read(store, original)
+    reconstruction = reconstruction_of(source, reconstructor, mode=route.mode, progress=progress)
+    results: list[tuple[ReceivedObject, list[str]]] = []
+    for profile, destinations in route.by_objects.items():
+        carried = objects_of(
+            source,
+            reconstruction,
+            route=route.name,
+            mark=route.mark,
+            profile=profile,
+            beside=route.beside,
+            private_creators=route.private_creators,
+            created=created,
+        )
+        results += [(_keep(store, dataset), destinations) for dataset in carried.objects]
+        if carried.report is not None:
+            drafts.append(_Draft(carried.report, results, destinations))
+    return Made(
+        original=original,
+        results=results,
+        seed=seed_of(source),
+        faults=faults(source),
+        device=reconstructor.device,
+    )
 
 
 def enter(tx: Session, lease: Lease, outcome: Outcome, route: QueuedRoute) -> Job:
@@ -188,9 +207,17 @@ def _unmade(refused: Refused) -> Unmade:
 
 def _keep(store: ObjectStore, dataset: Dataset) -> ReceivedObject:
     """Write a result into the object store."""
-    buffer = BytesIO()
-    dcmwrite(buffer, dataset, enforce_file_format=True)
-    kept = store.write(buffer.getvalue())
+
+    def fill(file: BinaryIO) -> None:
+        try:
+            dcmwrite(file, dataset, enforce_file_format=True)
+        except OSError as error:  # pydicom puts another one, without a number, around that of a disk
+            cause = error.__cause__ if error.errno is None else error
+            if isinstance(cause, OSError) and cause.errno is not None:
+                raise cause from None
+            raise ValueError("A result has a value that cannot be written.") from error
+
+    kept = store.write_with(fill)
     faultpoint("worker.result_kept")
     return ReceivedObject(
         sop_instance_uid=str(dataset.SOPInstanceUID),

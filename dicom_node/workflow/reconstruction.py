@@ -5,11 +5,15 @@ import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+import numpy as np
 from pydicom import dcmread
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.encaps import parse_fragments
 
 from config.errors import UnfamiliarImage, UnsupportedImage
 from config.mark import Mark
@@ -24,22 +28,33 @@ from dicom_node.objects.segmentation import Segmentation
 from dicom_node.objects.source_faults import faults
 from dicom_node.objects.uncertainty import Uncertainty
 from dicom_node.sop_classes import PASSED_ON
+from dicom_node.stored_picture import PIXEL_DATA
 from dicom_node.workflow.routing import facts
 from inference.aperture import find_apertures
+from inference.on_disk import as_file
 from inference.pixels import read_cine
 from inference.reconstruction import Mode, Reconstruction
 
 if TYPE_CHECKING:  # torch, which takes seconds to import, comes with whoever made the reconstructor
     from inference.reconstruct import Reconstructor
 
+#: Values of more bytes are read when they are asked for.
+_LARGE_VALUE = 1 << 12
+_UNDEFINED = 0xFFFFFFFF
+
 
 def read_image(file: Path | BinaryIO) -> Dataset:
-    """The data set of a DICOM file, with its pixels still encoded.
+    """The data set of a DICOM file, with its pixels still encoded; those of a file on the disk stay there.
 
+    The value of its pixel data is then a file to read them from.
     Raises UnsupportedImage for bytes that are no whole data set, OSError where the file cannot be read.
     """
     try:
-        source = dcmread(inflated(file, _room_for_a_data_set()) or file)
+        if isinstance(file, Path):
+            with file.open("rb") as opened:
+                source = _parsed(opened)
+        else:
+            source = _parsed(file)
     except MemoryError:
         raise
     except InflatedTooFar as error:
@@ -159,6 +174,40 @@ def objects_of(
 def seed_of(source: Dataset) -> int:
     """A seed that is the same for an image each time, 32 bits."""
     return int(hashlib.sha256(str(source.SOPInstanceUID).encode()).hexdigest()[:8], 16)
+
+
+def _parsed(file: BinaryIO) -> Dataset:
+    plain = inflated(file, _room_for_a_data_set())
+    if plain is not None or isinstance(file, BytesIO):
+        return dcmread(plain or file)
+    source = dcmread(file, defer_size=_LARGE_VALUE)
+    for tag in list(source.keys()):
+        element = source.get_item(tag, keep_deferred=True)
+        if isinstance(element, RawDataElement) and element.value is None and element.length:
+            mapped = _mapped(file, element) if tag == PIXEL_DATA else None
+            source[tag] = source.get_item(tag) if mapped is None else mapped
+    return source
+
+
+def _mapped(file: BinaryIO, element: RawDataElement) -> DataElement | None:
+    """The pixel data with a value that is read from the file when it is asked for; None where that cannot be."""
+    begin, encapsulated = element.value_tell, element.length == _UNDEFINED
+    if encapsulated:
+        try:
+            file.seek(begin)
+            _, fragments = parse_fragments(file)
+            file.seek(fragments[-1] + 4)
+            end = fragments[-1] + 8 + int.from_bytes(file.read(4), "little")
+        except (ValueError, LookupError):  # what it raises for bytes that are no fragments
+            return None
+    else:
+        end = begin + element.length
+    length = min(end, os.fstat(file.fileno()).st_size) - begin
+    vr = element.VR or "OW"
+    if length <= 0 or vr not in ("OB", "OW"):
+        return None
+    pixels = np.memmap(file, np.uint8, "r", begin, (length,))
+    return DataElement(PIXEL_DATA, vr, as_file(pixels, even=False), is_undefined_length=encapsulated)
 
 
 def _room_for_a_data_set() -> int:

@@ -1,3 +1,6 @@
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from pydicom import dcmread
@@ -216,14 +219,15 @@ def test_whatever_happened_to_compressed_frames_they_are_read_or_declined(tmp_pa
             assert "Frame 1 of 1" in str(error)
 
 
-def test_a_frame_that_would_decode_to_more_than_the_machine_has_is_declined(tmp_path):
+def test_frames_that_would_decode_to_more_than_the_machine_has_are_declined(tmp_path, monkeypatch):
     """60,000 frames that are really there: a few megabytes that stand for a hundred gigabytes."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=500 << 30))
     dataset = dcmread(write(xa(stored=np.zeros((1, 1024, 1024))), tmp_path / "a.dcm", JPEG2000Lossless))
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     dataset.PixelData = encapsulate([frame] * 60_000, has_bot=False)
     dataset.NumberOfFrames = 60_000
 
-    declined(dataset, "GiB of memory", "larger machine")
+    declined(dataset, "GiB of disk", "larger machine")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_single_frames_are_one_object_a_frame_whatever_the_source():
     assert [each.InstanceNumber for each in results] == [20001, 20002, 20003]
     assert [each.SourceImageSequence[0].ReferencedFrameNumber for each in results] == [1, 2, 3]
     [whole] = pictures(source, "multiframe_sc")
-    assert b"".join(each.PixelData for each in results) == whole.PixelData
+    assert b"".join(each.PixelData.read() for each in results) == whole.PixelData.read()
 
 
 @pytest.mark.parametrize("kind", [{}, {"bits_stored": 8}, {"frames": 0}, {"frames": 1, "missing": NO_TIMING}])
