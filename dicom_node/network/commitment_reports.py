@@ -1,20 +1,15 @@
 """The storage commitment SCP's reports: on each request, until the peer has the report (PS3.4 J.3.3).
 
-Requests are taken by commitment_requests.py. A report goes over the
-association that asked while that is open, else over another that the peer has open, else over a new one to the
-peer's port, else it waits for the peer to call again. Each peer has a thread of its own while something is due to
-it: one that is silent, or has asked for thousands of objects, holds up nobody else.
+Requests are taken by commitment_requests.py, and reports go by commitment_ways.py. Each peer has a thread of its own
+while something is due to it: one that is silent, or has asked for thousands of objects, holds up nobody else.
 """
 
-import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
 from pynetdicom import evt
-from pynetdicom.presentation import build_role
-from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from config.errors import FullfieldError, PeerRefused, PeerUnavailable, StorageFull, StorageUnavailable
 from config.listener import ListenerSettings
@@ -23,13 +18,10 @@ from dicom_node.audit import Action, record
 from dicom_node.backoff import wait_seconds
 from dicom_node.logs import hashed
 from dicom_node.network.commitment import FailureReason, Judgement, judge, report
-from dicom_node.network.commitment_requests import ACTOR, LEASE_SECONDS, CommitmentRequests, peer_of
+from dicom_node.network.commitment_requests import ACTOR, LEASE_SECONDS, CommitmentRequests
+from dicom_node.network.commitment_ways import ReportWays
 from dicom_node.network.contexts import commitment_contexts
-from dicom_node.network.incoming import StreamedMessages
-from dicom_node.network.notifications import Notification
-from dicom_node.network.sender import Address, associated, status_of
 from dicom_node.network.server import FurtherService
-from dicom_node.network.titles import may_call_from
 from dicom_node.network.tls import Credentials
 from dicom_node.rounds import Rounds
 from storage.commitments import (
@@ -71,24 +63,18 @@ class CommitmentReports:
         name: str,
         credentials: Credentials | None = None,
     ) -> None:
+        self._ways = ReportWays(listener, settings.timeout_seconds, credentials)
         self.service = FurtherService(
             contexts=tuple(commitment_contexts()),
             handlers=(
-                (evt.EVT_ACCEPTED, self._accepted),
+                (evt.EVT_ACCEPTED, self._ways.accepted),
                 (evt.EVT_N_ACTION, CommitmentRequests(database, name=name).requested),
             ),
         )
         self._database = database
         self._store = store
-        self._listener = listener
         self._settings = settings
         self._name = name
-        self._credentials = credentials
-        self._lock = threading.Lock()
-        #: What a report can be sent over, newest last.
-        self._associations: list[StreamedMessages] = []
-        #: Who has called which title since this was last looked at.
-        self._callers: set[tuple[str, str]] = set()
         self._rounds = Rounds(
             "reports on storage commitment",
             every_seconds=settings.poll_seconds,
@@ -105,17 +91,6 @@ class CommitmentReports:
         """Begin no more reports, and let those under way come to their end."""
         self._rounds.stop(grace_seconds)
 
-    def _accepted(self, event: evt.Event) -> None:
-        """An association has begun: if reports can go over it, they do."""
-        if any(context.abstract_syntax == StorageCommitmentPushModel for context in event.assoc.accepted_contexts):
-            messages: StreamedMessages = event.assoc.dimse
-            peer = peer_of(messages)
-            with self._lock:
-                self._associations.append(messages)
-                self._callers.add((peer.calling_ae, peer.called_ae))
-
-    # The threads that report.
-
     def _free_namesakes(self) -> None:
         with self._database.transaction() as tx:
             free_commitments(tx, self._name)
@@ -127,17 +102,10 @@ class CommitmentReports:
 
     def _hasten(self) -> None:
         """What waits for a peer that has called is due."""
-        with self._lock:
-            self._associations = [messages for messages in self._associations if not messages.notifications.ended]
-            callers, self._callers = self._callers, set()
-        try:
+        with self._ways.callers() as callers:
             for calling_ae, called_ae in callers:
                 with self._database.transaction() as tx:
                     hasten_commitments(tx, calling_ae, called_ae, owner=self._name, lease_seconds=LEASE_SECONDS)
-        except FullfieldError:
-            with self._lock:
-                self._callers |= callers
-            raise
 
     def _serve(self, peer: str) -> bool:
         """Make the next report that is due to a peer."""
@@ -149,14 +117,13 @@ class CommitmentReports:
 
     def _report(self, commitment: Commitment) -> None:
         """Make one attempt, and note what became of it."""
-        address = self._address(commitment)
-        if address is None and not self._open(commitment):
+        if not self._ways.lead_to(commitment):
             self._wait_for_the_peer(commitment)
             return
         judgement = None
         try:
             judgement = judge(self._database, self._store, tuple((item[0], item[1]) for item in commitment.items))
-            status, way = self._send(commitment, address, report(commitment.transaction_uid, judgement))
+            status, way = self._ways.send(commitment, report(commitment.transaction_uid, judgement))
         except (PeerUnavailable, PeerRefused, StorageUnavailable, StorageFull) as error:
             # A peer that rejects the association is tried again too: its administrator may mend it within the day.
             self._postpone(commitment, str(error), None)
@@ -168,73 +135,6 @@ class CommitmentReports:
             self._postpone(commitment, what, None)
         else:
             self._answered(commitment, judgement, status, way)
-
-    def _send(self, commitment: Commitment, address: Address | None, notification: Notification) -> tuple[int, str]:
-        """Send a report by the first way that leads to the peer; its answer, and the way."""
-        timeout = self._settings.timeout_seconds
-        unavailable = PeerUnavailable("The peer has no association open any more.")
-        for messages in self._open(commitment):
-            same = peer_of(messages).association_id == commitment.association_id
-            try:
-                status = messages.notifications.send(notification, timeout)
-                return status, "the same association" if same else "another association of the peer's"
-            except PeerUnavailable as error:
-                unavailable = error
-        if address is None:
-            raise unavailable
-        return self._send_anew(commitment, address, notification), "a new association"
-
-    def _send_anew(self, commitment: Commitment, address: Address, notification: Notification) -> int:
-        """Open an association to the peer, as its SCP (PS3.4 J.3.3, PS3.7 D.3.3.4).
-
-        A peer that accepts the context and passes over the role gets the report all the same: it has asked for
-        it, and older ones know no role selection.
-        """
-        roles = [build_role(StorageCommitmentPushModel, scp_role=True)]
-        timeout = self._settings.timeout_seconds
-        with associated(
-            address, commitment.called_ae, commitment_contexts(), timeout, roles, self._credentials
-        ) as association:
-            answer, _ = association.send_n_event_report(
-                notification.information,
-                notification.event_type,
-                notification.sop_class_uid,
-                notification.sop_instance_uid,
-            )
-            return status_of(answer, address)
-
-    def _open(self, commitment: Commitment) -> list[StreamedMessages]:
-        """The peer's associations over which a report can go now: the one that asked first, then the newest.
-
-        The report is of the title that was asked, so only associations with that title count.
-        """
-        between = (commitment.calling_ae, commitment.called_ae)
-        with self._lock:
-            found = [
-                messages
-                for messages in reversed(self._associations)
-                if messages.notifications.open
-                and (peer_of(messages).calling_ae, peer_of(messages).called_ae) == between
-            ]
-        return sorted(found, key=lambda messages: peer_of(messages).association_id != commitment.association_id)
-
-    def _address(self, commitment: Commitment) -> Address | None:
-        """The port of the peer's entry in the settings, at the address that it asked from; over TLS if it calls so."""
-        title = self._listener.title(commitment.called_ae)
-        for allowed in title.allow if title is not None else ():
-            if (
-                allowed.port is not None
-                and allowed.ae_title == commitment.calling_ae
-                and may_call_from(allowed, commitment.peer_address)
-            ):
-                return Address(
-                    allowed.ae_title,
-                    commitment.peer_address,
-                    allowed.port,
-                    tls=allowed.certificate is not None,
-                    certificate=allowed.certificate or "",
-                )
-        return None
 
     # What becomes of an attempt.
 
