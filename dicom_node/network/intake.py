@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from config.errors import DamagedObject, StorageFull, StorageUnavailable
 from dicom_node.audit import Action, step
 from dicom_node.logs import hashed
+from dicom_node.network import reception_audit
 from dicom_node.network.incoming import IncomingFile, Peer, StoreRequest
 from dicom_node.network.reception import Arrival, examine
 from dicom_node.network.refetched import keep_again
@@ -27,7 +28,7 @@ from dicom_node.network.statuses import Status, Unacceptable
 from storage.audit_trail import AuditEntry, append
 from storage.database import Database
 from storage.faultpoint import faultpoint
-from storage.fetches import fetch_behind, is_asked_for
+from storage.fetches import fetch_behind
 from storage.files import ObjectStore
 from storage.objects import Kept, ReceivedObject, keep_object
 from storage.schema import Fetch, StoredObject
@@ -185,12 +186,12 @@ class Intake:
                 kept, told = keep_object(tx, received), {}
             # Retention may have removed an equal file since; now that the row is entered it does so no more.
             self._store.open(arrival.digest).close()
-            append(tx, _told_of_reception(arrival, kept, fetch, told))
+            append(tx, reception_audit.reception(arrival, kept, fetch, told))
             if kept.outcome == "new":
                 self._on_kept(tx, kept.object, header)
             elif kept.is_result:
                 reason = "its UID is that of a result of this node"
-                append(tx, _told(arrival, Action.GENERATED_RECOGNISED, reason=reason))
+                append(tx, reception_audit.generated(arrival, reason))
             faultpoint("intake.before_commit")
         faultpoint("intake.before_acknowledgement")
         return kept
@@ -276,48 +277,4 @@ def _received(arrival: Arrival, header: Dataset, kind: ObjectKind) -> ReceivedOb
         called_ae=arrival.called_ae,
         peer_address=arrival.peer_address,
         header=header,
-    )
-
-
-def _told_of_reception(arrival: Arrival, kept: Kept, fetch: Fetch | None, told: dict[str, Any]) -> AuditEntry:
-    action = {
-        "new": Action.OBJECT_RECEIVED if fetch is None else Action.OBJECT_FETCHED,
-        "repeated": Action.OBJECT_REPEATED,
-        "aside": Action.OBJECT_KEPT_ASIDE,
-        "mended": Action.OBJECT_REFETCHED,
-    }[kept.outcome]
-    return _told(
-        arrival,
-        action,
-        fetch.job_id if fetch is not None else None,
-        digest=arrival.digest,
-        bytes=arrival.size,
-        sop_class_uid=arrival.sop_class_uid,
-        transfer_syntax_uid=arrival.transfer_syntax_uid,
-        **((_as_asked(arrival, fetch) if fetch is not None else {}) | told),
-    )
-
-
-def _as_asked(arrival: Arrival, fetch: Fetch) -> dict[str, Any]:
-    """Of which archive it was asked for, and whether it was that which came."""
-    told = {"archive": fetch.archive}
-    asked = is_asked_for(fetch, arrival.series_instance_uid, arrival.sop_instance_uid)
-    if asked and arrival.study_instance_uid == fetch.study_instance_uid:
-        return told
-    if fetch.sop_instance_uid is not None:
-        return told | {"reason": "it is another object than was asked for"}
-    return told | {"reason": "it is of another series than was asked for"}
-
-
-def _told(arrival: Arrival, action: Action, job_id: int | None = None, **details: Any) -> AuditEntry:
-    return step(
-        action,
-        actor=arrival.actor,
-        peer_ae=arrival.calling_ae,
-        peer_address=arrival.peer_address,
-        study_instance_uid=arrival.study_instance_uid,
-        series_instance_uid=arrival.series_instance_uid,
-        sop_instance_uid=arrival.sop_instance_uid,
-        job_id=job_id,
-        details={**details, "called_ae": arrival.called_ae, "association": arrival.association_id},
     )
