@@ -36,6 +36,7 @@ def add_fetch(tx: Session, job: Job, *, archive: str, modalities: Sequence[str])
     waiting = select(Fetch.id).where(
         Fetch.study_instance_uid == job.study_instance_uid,
         Fetch.archive == archive,
+        Fetch.sop_instance_uid.is_(None),
         Fetch.state == FetchState.WAITING,
         Fetch.lease_until.is_(None),
     )
@@ -117,11 +118,6 @@ def settle_fetch(
     fetch.lease_owner = fetch.lease_until = None
     tx.flush()
     return fetch
-
-
-def free_fetches(tx: Session, owner: str) -> None:
-    """Let go of what a dead namesake was about."""
-    tx.execute(update(Fetch).where(Fetch.lease_owner == owner).values(lease_owner=None, lease_until=None))
 
 
 def fetch_behind(

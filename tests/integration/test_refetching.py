@@ -11,9 +11,10 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBase
 from dicom_node.network.refetched import keep_again
 from dicom_node.workflow import fetching
 from dicom_node.workflow.scrubbing import scrub
-from storage.fetches import settle_fetch
+from storage.fetches import add_fetch, settle_fetch
 from storage.files import ObjectStore
 from storage.objects import keep_object, objects_of_job
+from storage.queue import get_job
 from storage.refetches import ask_for_damaged, last_refetch
 from storage.schema import Fetch, StoredObject
 from storage.scrub import damaged
@@ -308,6 +309,8 @@ def test_a_damaged_original_is_asked_for_once_each_time_that_it_is_found_so(tmp_
         assert (fetch.archive, fetch.job_id, fetch.state) == ("pacs", number, FetchState.WAITING)
         # Found once more, and asked for still.
         assert ask_for_damaged(tx, {"all": "pacs"}) == []
+        # Who asks for the other series of the study is not content with that.
+        assert add_fetch(tx, get_job(tx, number), archive="pacs", modalities=["XA"]) is not None
         settle_fetch(tx, fetch.id, FetchState.REFUSED, reason="pacs does not have the object")
     with database.transaction() as tx:
         assert ask_for_damaged(tx, {"other": "pacs"}) == []
