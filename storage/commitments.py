@@ -132,12 +132,6 @@ def settle_commitment(
     return True
 
 
-def free_commitments(tx: Session, owner: str) -> None:
-    """Let go of what a dead namesake was about."""
-    held = update(Commitment).where(Commitment.lease_owner == owner)
-    tx.execute(held.values(lease_owner=None, lease_until=None))
-
-
 def _known(tx: Session, request: CommitmentRequest) -> Commitment | None:
     query = select(Commitment).where(
         Commitment.calling_ae == request.calling_ae, Commitment.transaction_uid == request.transaction_uid

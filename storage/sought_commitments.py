@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from storage.database import current_time
@@ -129,12 +129,6 @@ def incomplete_answers(tx: Session, job_id: int, destination: str) -> int:
         )
     )
     return tx.scalars(query).one()
-
-
-def free_sought(tx: Session, owner: str) -> None:
-    """Let go of what a dead namesake was about."""
-    held = update(SoughtCommitment).where(SoughtCommitment.lease_owner == owner)
-    tx.execute(held.values(lease_owner=None, lease_until=None))
 
 
 def _due(now: datetime) -> tuple[ColumnElement[bool], ...]:

@@ -16,6 +16,7 @@ from config.listener import ListenerSettings
 from config.settings import DeliverySettings
 from dicom_node.audit import Action, record
 from dicom_node.backoff import wait_seconds
+from dicom_node.leased_rounds import LeasedRounds
 from dicom_node.logs import hashed
 from dicom_node.network.commitment import FailureReason, Judgement, judge, report
 from dicom_node.network.commitment_requests import ACTOR, LEASE_SECONDS, CommitmentRequests
@@ -23,11 +24,9 @@ from dicom_node.network.commitment_ways import ReportWays
 from dicom_node.network.contexts import commitment_contexts
 from dicom_node.network.server import FurtherService
 from dicom_node.network.tls import Credentials
-from dicom_node.rounds import Rounds
 from storage.commitments import (
     claim_commitment,
     due_commitments,
-    free_commitments,
     hasten_commitments,
     settle_commitment,
 )
@@ -46,10 +45,9 @@ _TAKEN = {0x0000, 0x0107, 0x0116}
 _LATER = {0x0110, 0x0213}
 
 
-class CommitmentReports:
-    """Reports, from `start` to `stop`; `service` is what a listener serves of it.
+class CommitmentReports(LeasedRounds):
+    """Reports to peers; `service` is what a listener serves of it.
 
-    name: no two nodes alive share one. What a dead namesake had under way is free again at once.
     credentials: for peers that are called over TLS.
     """
 
@@ -63,6 +61,8 @@ class CommitmentReports:
         name: str,
         credentials: Credentials | None = None,
     ) -> None:
+        what = "reports on storage commitment"
+        super().__init__(what, database, Commitment, name=name, every_seconds=settings.poll_seconds)
         self._ways = ReportWays(listener, settings.timeout_seconds, credentials)
         self.service = FurtherService(
             contexts=tuple(commitment_contexts()),
@@ -71,43 +71,19 @@ class CommitmentReports:
                 (evt.EVT_N_ACTION, CommitmentRequests(database, name=name).requested),
             ),
         )
-        self._database = database
         self._store = store
         self._settings = settings
-        self._name = name
-        self._rounds = Rounds(
-            "reports on storage commitment",
-            every_seconds=settings.poll_seconds,
-            begin=self._free_namesakes,
-            due=self._due,
-            serve=self._serve,
-        )
 
-    def start(self) -> None:
-        """Begin to report."""
-        self._rounds.start()
-
-    def stop(self, grace_seconds: float = 10) -> None:
-        """Begin no more reports, and let those under way come to their end."""
-        self._rounds.stop(grace_seconds)
-
-    def _free_namesakes(self) -> None:
-        with self._database.transaction() as tx:
-            free_commitments(tx, self._name)
-
-    def _due(self) -> list[str]:
-        self._hasten()
-        with self._database.reading() as tx:
-            return due_commitments(tx, self._name)
-
-    def _hasten(self) -> None:
-        """What waits for a peer that has called is due."""
+    def due(self) -> list[str]:
+        """Peers to which a report is due; what waits for one that has called is."""
         with self._ways.callers() as callers:
             for calling_ae, called_ae in callers:
                 with self._database.transaction() as tx:
                     hasten_commitments(tx, calling_ae, called_ae, owner=self._name, lease_seconds=LEASE_SECONDS)
+        with self._database.reading() as tx:
+            return due_commitments(tx, self._name)
 
-    def _serve(self, peer: str) -> bool:
+    def serve(self, peer: str) -> bool:
         """Make the next report that is due to a peer."""
         with self._database.transaction() as tx:
             commitment = claim_commitment(tx, peer, owner=self._name, lease_seconds=LEASE_SECONDS)

@@ -11,11 +11,11 @@ from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
 from dicom_node.audit import Action, record
 from dicom_node.backoff import wait_seconds
+from dicom_node.leased_rounds import LeasedRounds
 from dicom_node.logs import hashed
 from dicom_node.network.commitment_scu import Question, Report, ask, report_service
 from dicom_node.network.statuses import Status, Unacceptable
 from dicom_node.network.tls import Credentials
-from dicom_node.rounds import Rounds
 from dicom_node.workflow.commitment import (
     settle_asked,
     settle_declined,
@@ -24,7 +24,8 @@ from dicom_node.workflow.commitment import (
     take_report,
 )
 from storage.database import Database
-from storage.sought_commitments import claim_sought, due_sought, free_sought
+from storage.schema import SoughtCommitment
+from storage.sought_commitments import claim_sought, due_sought
 from storage.states import SoughtState
 
 log = structlog.get_logger()
@@ -39,12 +40,11 @@ _TAKEN = {0x0000, 0x0107, 0x0116}
 _LATER = {0x0110, 0x0213}
 
 
-class CommitmentSeeker:
-    """Asks from `start` to `stop`; `service` takes the reports of peers that open an association for them.
+class CommitmentSeeker(LeasedRounds):
+    """Asks destinations; `service` takes the reports of peers that open an association for them.
 
     table: gives the routes in force, which name the destinations.
     calling_ae: by which a destination is called that names none.
-    name: no two nodes alive share one. What a dead namesake had under way is free again at once.
     credentials: for destinations that are called over TLS.
     """
 
@@ -58,44 +58,26 @@ class CommitmentSeeker:
         name: str,
         credentials: Credentials | None = None,
     ) -> None:
+        what = "asking for storage commitment"
+        super().__init__(what, database, SoughtCommitment, name=name, every_seconds=settings.poll_seconds)
         self.service = report_service(self._reported)
-        self._database = database
         self._settings = settings
         self._table = table
         self._calling_ae = calling_ae
-        self._name = name
         self._credentials = credentials
         #: Transaction UIDs of requests just made, whose reports may come over the association that is open.
         self._awaited: set[str] = set()
-        self._rounds = Rounds(
-            "asking for storage commitment",
-            every_seconds=settings.poll_seconds,
-            begin=self._free_namesakes,
-            due=self._due,
-            serve=self._serve,
-        )
 
-    def start(self) -> None:
-        """Begin to ask."""
-        self._rounds.start()
-
-    def stop(self, grace_seconds: float = 10) -> None:
-        """Ask no more, and let associations that are open come to their end."""
-        self._rounds.stop(grace_seconds)
-
-    def _free_namesakes(self) -> None:
-        with self._database.transaction() as tx:
-            free_sought(tx, self._name)
-
-    def _due(self) -> list[str]:
+    def due(self) -> list[str]:
+        """Destinations that are to be asked, or whose report is overdue."""
         with self._database.reading() as tx:
             return due_sought(tx)
 
-    def _serve(self, name: str) -> bool:
+    def serve(self, peer: str) -> bool:
         """Take what is due of a destination: ask what waits, and ask anew where a report is overdue."""
-        destination = self._table().destination(name)
+        destination = self._table().destination(peer)
         with self._database.transaction() as tx:
-            taken = claim_sought(tx, name, owner=self._name, lease_seconds=_LEASE_SECONDS, most=_MOST_REQUESTS)
+            taken = claim_sought(tx, peer, owner=self._name, lease_seconds=_LEASE_SECONDS, most=_MOST_REQUESTS)
         for overdue in (row for row in taken if row.state == SoughtState.ASKED):
             uid = overdue.transaction_uid
             with self._database.transaction() as tx:
@@ -107,7 +89,7 @@ class CommitmentSeeker:
         }
         if questions:
             attempt = max(row.attempts for row in taken if row.state == SoughtState.WAITING)
-            self._ask(name, destination, questions, attempt)
+            self._ask(peer, destination, questions, attempt)
         return bool(taken)
 
     def _ask(self, name: str, destination: Destination | None, left: dict[str, Question], attempt: int) -> None:
@@ -130,7 +112,7 @@ class CommitmentSeeker:
                 list(left.values()),
                 answered=answered,
                 reported=self._reported,
-                awaited=lambda: not uids.isdisjoint(self._awaited) and not self._rounds.stopping.is_set(),
+                awaited=lambda: not uids.isdisjoint(self._awaited) and not self.stopping.is_set(),
                 timeout_seconds=self._settings.timeout_seconds,
                 credentials=self._credentials,
             )

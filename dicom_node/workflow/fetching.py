@@ -17,6 +17,7 @@ from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
 from dicom_node.audit import Action, record
 from dicom_node.backoff import wait_seconds
+from dicom_node.leased_rounds import LeasedRounds
 from dicom_node.logs import hashed
 from dicom_node.network.fetch_scu import (
     FoundSeries,
@@ -28,13 +29,11 @@ from dicom_node.network.fetch_scu import (
 )
 from dicom_node.network.sender import associated
 from dicom_node.network.tls import Credentials
-from dicom_node.rounds import Rounds
 from storage.database import Database, current_time
 from storage.fetches import (
     HeldStudy,
     claim_fetch,
     due_fetches,
-    free_fetches,
     held_of_study,
     note_asked,
     renew_fetch,
@@ -56,12 +55,11 @@ _LEASE_SECONDS = 1200.0
 _LOOK_SECONDS = 10.0
 
 
-class Fetcher:
-    """Fetches from `start` to `stop`.
+class Fetcher(LeasedRounds):
+    """Fetches what routes ask for; stopped, it breaks off what an archive is at, and the next start takes it up again.
 
     table: gives the routes in force, which name the archives among their destinations.
     ae_title: of this node, to which archives send.
-    name: no two nodes alive share one. What a dead namesake had under way is free again at once.
     credentials: for archives that are called over TLS.
     """
 
@@ -75,35 +73,16 @@ class Fetcher:
         name: str,
         credentials: Credentials | None = None,
     ) -> None:
-        self._database = database
+        super().__init__("fetching from archives", database, Fetch, name=name, every_seconds=settings.poll_seconds)
         self._settings = settings
         self._table = table
         self._ae_title = ae_title
-        self._name = name
         self._credentials = credentials
         #: By a clock that is never set.
         self._next_look = 0.0
-        self._rounds = Rounds(
-            "fetching from archives",
-            every_seconds=settings.poll_seconds,
-            begin=self._free_namesakes,
-            due=self._due,
-            serve=self._serve,
-        )
 
-    def start(self) -> None:
-        """Begin to fetch."""
-        self._rounds.start()
-
-    def stop(self, grace_seconds: float = 10) -> None:
-        """Ask for no more, and break off what an archive is at; the next start takes it up again."""
-        self._rounds.stop(grace_seconds)
-
-    def _free_namesakes(self) -> None:
-        with self._database.transaction() as tx:
-            free_fetches(tx, self._name)
-
-    def _due(self) -> list[str]:
+    def due(self) -> list[str]:
+        """Archives from which something is to be fetched, damaged originals too."""
         self._look_for_damaged()
         with self._database.reading() as tx:
             return due_fetches(tx)
@@ -117,15 +96,15 @@ class Fetcher:
             for fetch in ask_for_damaged(tx, archives):
                 log.info("a damaged original is to be fetched again", sop_instance=hashed(fetch.sop_instance_uid or ""))
 
-    def _serve(self, name: str) -> bool:
+    def serve(self, peer: str) -> bool:
         """Make the next fetch that is due from an archive."""
-        archive = self._table().destination(name)
+        archive = self._table().destination(peer)
         with self._database.transaction() as tx:
-            fetch = claim_fetch(tx, name, owner=self._name, lease_seconds=_LEASE_SECONDS)
+            fetch = claim_fetch(tx, peer, owner=self._name, lease_seconds=_LEASE_SECONDS)
         if fetch is None:
             return False
         if archive is None:
-            self._end(fetch, None, FetchState.REFUSED, f"destination {name!r} is no longer in the routes file")
+            self._end(fetch, None, FetchState.REFUSED, f"destination {peer!r} is no longer in the routes file")
             return True
         try:
             if fetch.sop_instance_uid is None:
@@ -135,13 +114,13 @@ class Fetcher:
         except PeerRefused as error:
             self._end(fetch, archive, FetchState.REFUSED, str(error), getattr(error, "status", None))
         except PeerUnavailable as error:
-            if self._rounds.stopping.is_set():
+            if self.stopping.is_set():
                 return False
             self._postpone(fetch, archive, str(error), getattr(error, "status", None))
         except FullfieldError:
             raise  # The storage is away: the fetch is free again when its lease has run out.
         except Exception as error:
-            log.exception("a fetch failed", archive=name)
+            log.exception("a fetch failed", archive=peer)
             self._postpone(fetch, archive, f"an internal error ({type(error).__name__}); the node's log says where")
         return True
 
@@ -218,11 +197,11 @@ class Fetcher:
             return damaged_original(tx, sop_instance_uid)
 
     def _going_on(self) -> bool:
-        return not self._rounds.stopping.is_set()
+        return not self.stopping.is_set()
 
     def _done(self, fetch: Fetch, archive: Destination, moved: Sequence[Moved]) -> None:
         sent, failed = sum(one.sent for one in moved), sum(one.failed for one in moved)
-        if failed and self._rounds.stopping.is_set():
+        if failed and self.stopping.is_set():
             return  # The listener may have ended before; the next start takes it up again.
         reason = f"{archive.name} could not send {failed} of {sent + failed} objects" if failed else None
         with self._database.transaction() as tx:

@@ -7,10 +7,11 @@ from sqlalchemy import select
 from config.routes import Destination, Route, RouteTable
 from dicom_node.workflow.series import object_kept
 from storage.database import Database
-from storage.fetches import add_fetch, claim_fetch, due_fetches, fetch_behind, free_fetches, note_asked, settle_fetch
+from storage.fetches import add_fetch, claim_fetch, due_fetches, fetch_behind, note_asked, settle_fetch
+from storage.leases import let_go
 from storage.objects import ReceivedObject, keep_object
 from storage.queue import list_jobs
-from storage.schema import CataloguedObject, StoredObject
+from storage.schema import CataloguedObject, Fetch, StoredObject
 from storage.states import FetchState, ObjectKind
 from tests.factory import xa
 
@@ -101,7 +102,7 @@ def test_what_a_dead_namesake_was_about_is_due_again(database):
         claim_fetch(tx, "pacs", owner="node", lease_seconds=600)
         assert due_fetches(tx) == []
     with database.transaction() as tx:
-        free_fetches(tx, "node")
+        let_go(tx, Fetch, "node")
         assert due_fetches(tx) == ["pacs"]
 
 
