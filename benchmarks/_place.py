@@ -13,12 +13,12 @@ def folder_on_disk() -> Iterator[Path]:
         yield Path(folder)
 
 
-def peak_memory(pid: int) -> int:
+def peak_memory(pid: int | str) -> int:
     """The most memory that a process has had resident since its start or since `forget_peak`, in MB; 0 at its end."""
     return memory_now(pid, "VmHWM")
 
 
-def memory_now(pid: int, kind: str) -> int:
+def memory_now(pid: int | str, kind: str) -> int:
     """What the kernel says of a process under one of the names of proc(5), such as `RssAnon`, in MB; 0 at its end."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next((int(line.split()[1]) >> 10 for line in lines if line.startswith(f"{kind}:")), 0)

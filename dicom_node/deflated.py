@@ -1,6 +1,7 @@
 """Deflated data sets (PS3.5 A.5), inflated no further than is asked: a kilobyte may stand for a megabyte."""
 
 import zlib
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -20,33 +21,35 @@ class InflatedTooFar(Exception):
     """There is more in the data set than was asked for."""
 
 
-def inflated(file: Path | BinaryIO, most_bytes: int, *, whole: bool = True) -> BytesIO | None:
-    """A deflated part-10 file as one in explicit little endian, in memory; None where it is not deflated.
+def inflated(
+    file: Path | BinaryIO, most_bytes: int, *, whole: bool = True, into: Callable[[], BinaryIO] = BytesIO
+) -> BinaryIO | None:
+    """A deflated part-10 file as one in explicit little endian; None where it is not deflated.
 
+    into: makes an empty file for it; without it that is in memory.
     The position in the file is as before. Raises InflatedTooFar when it is to be whole and is larger than
     `most_bytes`, else it ends there. Raises ValueError for a stream that is broken or cut off, and what pydicom
     raises for a file that is none.
     """
     if isinstance(file, Path):
         with file.open("rb") as opened:
-            return inflated(opened, most_bytes, whole=whole)
+            return inflated(opened, most_bytes, whole=whole, into=into)
     start = file.tell()
     try:
         read_preamble(file, force=False)
         meta = _read_file_meta_info(file)
         if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
             return None
-        return _inflate(file, meta, most_bytes, whole=whole)
+        return _inflate(file, meta, most_bytes, into(), whole=whole)
     finally:
         file.seek(start)
 
 
-def _inflate(file: BinaryIO, meta: FileMetaDataset, most_bytes: int, *, whole: bool) -> BytesIO:
+def _inflate(file: BinaryIO, meta: FileMetaDataset, most_bytes: int, plain: BinaryIO, *, whole: bool) -> BinaryIO:
     buffer = DicomBytesIO()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     write_file_meta_info(buffer, meta, enforce_standard=False)
-    plain = BytesIO(_PREAMBLE + buffer.getvalue())
-    plain.seek(0, 2)
+    plain.write(_PREAMBLE + buffer.getvalue())
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     left = most_bytes
     while not stream.eof:

@@ -49,6 +49,7 @@ def queue_received(
     max_attempts: int = 3,
     pictures: dict[str, ObjectProfile] | None = None,
     private_creators: tuple[str, ...] = (),
+    uncertainty: bool = False,
 ) -> int:
     """Queue a job that takes in what the store has received, and return its number.
 
@@ -60,6 +61,7 @@ def queue_received(
         profile=profile,
         objects=pictures or {},
         private_creators=private_creators,
+        uncertainty=uncertainty,
     )
     with database.transaction() as tx:
         originals = [keep_object(tx, each).object for each in objects]

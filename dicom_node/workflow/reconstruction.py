@@ -2,7 +2,10 @@
 
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
@@ -15,7 +18,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import parse_fragments
 
-from config.errors import UnfamiliarImage, UnsupportedImage
+from config.errors import StorageFull, StorageUnavailable, UnfamiliarImage, UnsupportedImage
 from config.mark import Mark
 from config.objects import Beside, ObjectProfile
 from dicom_node.deflated import InflatedTooFar, inflated
@@ -31,7 +34,7 @@ from dicom_node.sop_classes import PASSED_ON
 from dicom_node.stored_picture import PIXEL_DATA
 from dicom_node.workflow.routing import facts
 from inference.aperture import find_apertures
-from inference.on_disk import as_file
+from inference.on_disk import as_file, disk_errors_in_words
 from inference.pixels import read_cine
 from inference.reconstruction import Mode, Reconstruction
 
@@ -55,12 +58,12 @@ def read_image(file: Path | BinaryIO) -> Dataset:
                 source = _parsed(opened)
         else:
             source = _parsed(file)
-    except MemoryError:
+    except (MemoryError, StorageFull, StorageUnavailable):
         raise
     except InflatedTooFar as error:
         raise UnsupportedImage(
-            "The object needs more memory than this machine has, once it is inflated; the administrator lets a larger "
-            "machine do it."
+            "The object needs more room than this machine's disk has, once it is inflated; the administrator lets a "
+            "larger machine do it."
         ) from error
     except Exception as error:  # foreign bytes can do anything to the parser
         if isinstance(error, OSError) and error.errno is not None:
@@ -177,9 +180,19 @@ def seed_of(source: Dataset) -> int:
 
 
 def _parsed(file: BinaryIO) -> Dataset:
-    plain = inflated(file, _room_for_a_data_set())
-    if plain is not None or isinstance(file, BytesIO):
-        return dcmread(plain or file)
+    with ExitStack() as open_files:
+
+        def temporary() -> BinaryIO:
+            return open_files.enter_context(tempfile.TemporaryFile())
+
+        with disk_errors_in_words():
+            plain = inflated(file, _room_for_a_data_set(), into=temporary)
+        return _read(plain or file)
+
+
+def _read(file: BinaryIO) -> Dataset:
+    if isinstance(file, BytesIO):
+        return dcmread(file)
     source = dcmread(file, defer_size=_LARGE_VALUE)
     for tag in list(source.keys()):
         element = source.get_item(tag, keep_deferred=True)
@@ -211,5 +224,5 @@ def _mapped(file: BinaryIO, element: RawDataElement) -> DataElement | None:
 
 
 def _room_for_a_data_set() -> int:
-    """Bytes of a data set whose reconstruction fits into the machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
+    """Bytes of a data set with whose reconstruction the disk for temporary files is not full yet."""
+    return shutil.disk_usage(tempfile.gettempdir()).total // 9

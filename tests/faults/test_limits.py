@@ -65,7 +65,8 @@ def test_a_job_that_takes_too_long_parks_with_the_reason_and_the_next_is_done(sh
 def test_a_job_that_takes_too_much_memory_parks_with_the_reason_and_the_next_is_done(
     short_of_memory: Hospital,
 ) -> None:
-    job = _pushed(short_of_memory, frames=30, rows=1024, columns=1024)
+    # Not the number of frames takes memory, but their size.
+    job = _pushed(short_of_memory, frames=4, rows=4096, columns=4096)
     reason = f"took more memory than {MEMORY_MB} MB, a limit that the administrator sets as worker.memory_mb"
     assert _parks(short_of_memory, job, reason)
     assert short_of_memory.goes_through()
