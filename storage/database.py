@@ -1,7 +1,6 @@
 """The database: SQLite in a file, or PostgreSQL, behind the same few methods."""
 
 import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from config.errors import ConfigError, DamagedObject, FullfieldError, StorageFull, StorageUnavailable
 from storage import migrations
+from storage.fair_lock import FairLock
 from storage.faultpoint import faultpoint
 
 _SQLITE_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -37,7 +37,7 @@ class Database:
         self._lock_timeout = lock_timeout_seconds
         #: SQLite has one writer at a time and makes the others poll: the threads of this process queue
         #: up here instead, and only the processes poll.
-        self._turn = threading.Lock() if parsed.get_backend_name() == "sqlite" else None
+        self._turn = FairLock() if parsed.get_backend_name() == "sqlite" else None
         self._writer = _engine(parsed, lock_timeout_seconds)
         self._reader = self._writer.execution_options(reading=True)
 

@@ -38,6 +38,7 @@ from pynetdicom.dimse_primitives import C_STORE, N_EVENT_REPORT
 from config.errors import FullfieldError, PeerUnavailable, StorageFull, StorageUnavailable
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID
 from dicom_node.network.notifications import Notifications
+from dicom_node.network.quiet import Quiet
 from dicom_node.network.statuses import Status, Unacceptable
 from storage.faultpoint import faultpoint
 
@@ -46,7 +47,8 @@ log = structlog.get_logger()
 #: After so many bytes they are pushed to the disk, so that the last fsync is short, and room is looked for.
 _STRETCH = 64 << 20
 
-#: Seconds that the association's thread waits for a message before it looks whether the peer has released it.
+#: Seconds that the association's thread waits for a message before it looks whether the peer has released it, while
+#: messages come.
 _ROUND = 0.003
 
 #: Requests whose data set is read in memory, and the largest that is: 20,000 references and more.
@@ -231,6 +233,7 @@ class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
         self._folder = folder
         self._has_room = has_room
         self._refuse = refuse
+        self._quiet = Quiet(_ROUND)
         #: Known once the association is requested.
         self.peer: Peer | None = None
         #: Bytes of the largest object that the peer may send; None for any.
@@ -318,9 +321,10 @@ class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
     def _next(self, block: bool) -> tuple[Any, Any]:
         """The next message. The association's thread waits for it a little: else it would by the clock."""
         try:
-            context_id, message = self.msg_queue.get(timeout=self.dimse_timeout if block else _ROUND)
+            context_id, message = self.msg_queue.get(timeout=self.dimse_timeout if block else self._quiet.rest)
         except queue.Empty:
             return None, None
+        self._quiet.ends()
         return context_id, message
 
     def _part_10_header(self, message: DIMSEMessage) -> bytes:

@@ -18,10 +18,11 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import P_DATA
 
 from config.errors import PeerUnavailable
+from dicom_node.network.quiet import Quiet
 
 #: A larger unit than this is no mistake about the maximum, it is an attack or garbage.
 _LARGEST = 16 << 20
-#: Seconds until the thread looks for what is to be sent that is no data.
+#: Seconds until the thread looks for what is to be sent that is no data, while the peer is busy.
 _ROUND = 0.001
 #: Seconds of silence after which a peer that has sent garbage has read that it is aborted. A connection that is closed
 #: before all is read that came is reset, and the peer's system forgets the A-ABORT.
@@ -59,6 +60,7 @@ class Wire:
         self._look = self._dul._is_transport_event
         self._hand_over = self._dul.send_pdu
         self._send = self._dul.socket.send
+        self._quiet = Quiet(_ROUND)
         #: Whether it is not known any more where a unit begins.
         self._lost = False
         self._writing = threading.Lock()
@@ -87,11 +89,14 @@ class Wire:
             if connection is None:
                 time.sleep(_ROUND)
             elif not (isinstance(connection, ssl.SSLSocket) and connection.pending()):
-                select.select([connection], [], [], _LINGER if self._lost else _ROUND)
+                select.select([connection], [], [], _LINGER if self._lost else self._quiet.rest)
         except (OSError, ValueError):
             # Closed meanwhile; pynetdicom finds it so.
             time.sleep(_ROUND)
-        return bool(self._look())
+        came = bool(self._look())
+        if came:
+            self._quiet.ends()
+        return came
 
     def _read(self) -> None:
         """Read a unit, and tell the state machine what it is."""
@@ -150,6 +155,7 @@ class Wire:
         Raises PeerUnavailable when the association has ended.
         """
         if not isinstance(primitive, P_DATA):
+            self._quiet.ends()
             self._hand_over(primitive)
             return
         values = [
