@@ -165,6 +165,13 @@ class Destination(_Table):
         description="Whether it is asked for storage commitment when it has acknowledged all of a job: whether it "
         "keeps what it has acknowledged. It must know this node's address and port, to report there.",
     )
+    associations: int = Field(
+        default=1,
+        ge=1,
+        le=8,
+        description="How many associations, or HTTP connections, to have open to it at a time when much is due. The "
+        "objects of a study go one after another all the same, in the order in which they were made.",
+    )
     tls: bool = Field(
         default=False, description="Call it over TLS, which `[tls]` in the settings sets up; nothing goes there else."
     )

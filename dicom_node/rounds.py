@@ -1,7 +1,8 @@
-"""Looking out for what is due to peers, each served in a thread of its own: a dead one holds up nobody else."""
+"""Looking out for what is due to peers, each served in threads of its own: a dead one holds up nobody else."""
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import structlog
@@ -18,6 +19,7 @@ class Rounds:
     begin: is called before the first round, again and again until it goes well.
     due: the names of the peers to which something is due.
     serve: serves the next of what is due to one peer; False when there is no more.
+    at_once: how many rounds there may be to one peer at a time.
     A FullfieldError of any of them is told to the log, and tried again.
     """
 
@@ -29,6 +31,7 @@ class Rounds:
         begin: Callable[[], None],
         due: Callable[[], Iterable[str]],
         serve: Callable[[str], bool],
+        at_once: Callable[[str], int] = lambda _: 1,
     ) -> None:
         #: No new round is begun, and none is to take up more.
         self.stopping = threading.Event()
@@ -37,8 +40,9 @@ class Rounds:
         self._begin = begin
         self._due = due
         self._serve = serve
+        self._at_once = at_once
         self._thread = threading.Thread(target=self._look_out, name=what, daemon=True)
-        self._rounds: dict[str, threading.Thread] = {}
+        self._rounds: list[tuple[str, threading.Thread]] = []
 
     def start(self) -> None:
         """Begin to look out."""
@@ -48,7 +52,7 @@ class Rounds:
         """Begin no more, and let what is under way come to its end."""
         self.stopping.set()
         end = time.monotonic() + grace_seconds
-        for thread in [self._thread, *self._rounds.values()]:
+        for thread in [self._thread, *(thread for _, thread in self._rounds)]:
             if thread.is_alive():
                 thread.join(max(0.0, end - time.monotonic()))
 
@@ -63,12 +67,16 @@ class Rounds:
             except FullfieldError as error:
                 log.warning("what is due cannot be told", of=self._what, reason=str(error))
                 continue
-            self._rounds = {peer: thread for peer, thread in self._rounds.items() if thread.is_alive()}
-            for peer in sorted(due - set(self._rounds)):
-                self._rounds[peer] = threading.Thread(
-                    target=self._make_round, args=(peer,), name=f"{self._what} round", daemon=True
-                )
-                self._rounds[peer].start()
+            self._rounds = [(peer, thread) for peer, thread in self._rounds if thread.is_alive()]
+            under_way = Counter(peer for peer, _ in self._rounds)
+            for peer in sorted(due):
+                if under_way[peer] < self._at_once(peer):
+                    self._begin_round(peer)
+
+    def _begin_round(self, peer: str) -> None:
+        thread = threading.Thread(target=self._make_round, args=(peer,), name=f"{self._what} round", daemon=True)
+        self._rounds.append((peer, thread))
+        thread.start()
 
     def _make_round(self, peer: str) -> None:
         try:

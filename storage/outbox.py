@@ -1,15 +1,18 @@
 """The outbox: which object is to go to which destination, and what became of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import timedelta
 
-from sqlalchemy import func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from config.errors import FullfieldError
 from storage.database import current_time
 from storage.schema import Delivery, Job, StoredObject
 from storage.states import DeliveryState
+
+#: Of the lock by which one at a time takes what goes to a destination, on PostgreSQL.
+_TAKING = 7461
 
 
 class UnknownDelivery(FullfieldError):
@@ -37,39 +40,72 @@ def add_delivery(tx: Session, *, job: Job, object: StoredObject, destination: st
     return delivery
 
 
-def claim_delivery(
-    tx: Session, *, owner: str, lease_seconds: float, destinations: Sequence[str] | None = None
-) -> Delivery | None:
-    """Take the next delivery that is due, to one of these destinations or to any; None if there is none.
+def claim_deliveries(
+    tx: Session, destination: str, *, owner: str, lease_seconds: float, most: int = 1, most_bytes: int = 1 << 62
+) -> list[tuple[Delivery, StoredObject]]:
+    """Take what is next due to a destination: up to so many objects, and no more once they have so many bytes.
 
     The highest priority of a job goes first, and of a priority what was made first: so what has waited for a
-    destination that was away goes in its order. A lease that runs out while the sender still sends has the object
-    sent twice, which every destination takes as once.
+    destination that was away goes in its order. Nothing is taken of a study of which anything is on its way to the
+    destination, or waits for its next try there: so the objects of a study keep their order, however many senders
+    there are. A lease that runs out while the sender still sends has the object sent twice, which every destination
+    takes as once.
     """
+    if tx.get_bind().dialect.name == "postgresql":
+        # Two who took at once would not see what the other takes. SQLite has one writer at a time.
+        tx.execute(select(func.pg_advisory_xact_lock(_TAKING, func.hashtext(destination))))
     now = current_time(tx)
+    ahead, its_job = aliased(Delivery), aliased(Job)
+    held_up = (
+        select(its_job.study_instance_uid)
+        .join(ahead, ahead.job_id == its_job.id)
+        .where(
+            ahead.destination == destination,
+            ahead.state == DeliveryState.WAITING,
+            or_(ahead.lease_until >= now, ahead.not_before > now),
+        )
+    )
     query = (
         select(Delivery)
         .join(Job, Job.id == Delivery.job_id)
         .where(
+            Delivery.destination == destination,
             Delivery.state == DeliveryState.WAITING,
             Delivery.not_before <= now,
             or_(Delivery.lease_until.is_(None), Delivery.lease_until < now),
+            Job.study_instance_uid.not_in(held_up),
         )
         .order_by(Job.priority.desc(), Delivery.id)
-        .limit(1)
+        .limit(most)
         .with_for_update(of=Delivery, skip_locked=True)
         .execution_options(populate_existing=True)
     )
-    if destinations is not None:
-        query = query.where(Delivery.destination.in_(destinations))
-    delivery = tx.scalars(query).one_or_none()
-    if delivery is None:
-        return None
-    delivery.attempts += 1
-    delivery.lease_owner = owner
-    delivery.lease_until = now + timedelta(seconds=lease_seconds)
+    due = list(tx.scalars(query))
+    objects = {
+        object.id: object
+        for object in tx.scalars(select(StoredObject).where(StoredObject.id.in_([each.object_id for each in due])))
+    }
+    taken: list[tuple[Delivery, StoredObject]] = []
+    size = 0
+    for delivery in due:
+        if size >= most_bytes:
+            break
+        object = objects[delivery.object_id]
+        delivery.attempts += 1
+        delivery.lease_owner = owner
+        delivery.lease_until = now + timedelta(seconds=lease_seconds)
+        taken.append((delivery, object))
+        size += object.size
     tx.flush()
-    return delivery
+    return taken
+
+
+def keep_hold(tx: Session, deliveries: Iterable[int], *, owner: str, lease_seconds: float) -> None:
+    """Keep others away from deliveries for longer that this owner still holds."""
+    held = update(Delivery).where(
+        Delivery.id.in_(list(deliveries)), Delivery.lease_owner == owner, Delivery.state == DeliveryState.WAITING
+    )
+    tx.execute(held.values(lease_until=current_time(tx) + timedelta(seconds=lease_seconds)))
 
 
 def acknowledge(tx: Session, delivery_id: int, *, status: int) -> Delivery:

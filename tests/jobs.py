@@ -21,13 +21,14 @@ def queued(
     sender: str = "CARM",
     route: str = "thorax",
     frames: int = 16,
+    study: str = "1.2",
 ) -> Job:
     """A queued job on an object of its own."""
     received = ReceivedObject(
         sop_instance_uid=f"1.2.3.{number}",
         sop_class_uid="1.2.840.10008.5.1.4.1.1.12.1",
         transfer_syntax_uid="1.2.840.10008.1.2.1",
-        study_instance_uid="1.2",
+        study_instance_uid=study,
         series_instance_uid=f"1.2.{number}",
         modality="XA",
         frames=frames,
@@ -53,7 +54,7 @@ def result(tx: Session, job: Job, destination: str = "pacs") -> Delivery:
         sop_instance_uid=f"2.25.{job.id}",
         sop_class_uid="1.2.840.10008.5.1.4.1.1.7.3",
         transfer_syntax_uid="1.2.840.10008.1.2.1",
-        study_instance_uid="1.2",
+        study_instance_uid=job.study_instance_uid,
         series_instance_uid="2.25",
         modality="XA",
         frames=16,

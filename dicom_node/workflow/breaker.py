@@ -41,6 +41,8 @@ class Breakers:
         """
         with self._lock:
             known = self._faults.get(name)
+            if known is not None and (rest := known.rests_until - time.monotonic()) > 0:
+                return rest  # Several associations that break at once are one failure.
             failures = max(attempt, known.failures + 1 if known is not None else 1)
             wait = wait_seconds(self._settings, failures)
             self._faults[name] = _Fault(failures, time.monotonic() + wait)

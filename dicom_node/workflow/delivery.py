@@ -1,9 +1,11 @@
 """Delivery: takes results from the outbox to their destinations, until each has acknowledged them.
 
-Each destination has a thread of its own while something is due there: a dead one holds up nobody else. What
-a crash interrupts is sent again: the objects are the same, and a destination takes them as one.
+Each destination has threads of its own while something is due there: a dead one holds up nobody else. There are as
+many as it takes associations; no two carry objects of one study at a time. What a crash interrupts is sent again: the
+objects are the same, and a destination takes them as one.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
@@ -40,6 +42,7 @@ from dicom_node.workflow.settlement import (
 from storage.database import Database
 from storage.faultpoint import faultpoint
 from storage.files import ObjectStore
+from storage.outbox import keep_hold
 from storage.schema import Delivery, Job
 
 log = structlog.get_logger()
@@ -88,6 +91,7 @@ class Courier:
             begin=self._free_namesakes,
             due=self._due,
             serve=self._serve,
+            at_once=self._associations,
         )
         self._stopping = self._rounds.stopping
 
@@ -108,6 +112,10 @@ class Courier:
         with self._database.reading() as tx:
             due = due_destinations(tx)
         return [name for name in due if not self._breakers.is_open(name)]
+
+    def _associations(self, name: str) -> int:
+        destination = self._table().destination(name)
+        return destination.associations if destination is not None else 1
 
     def _serve(self, name: str) -> bool:
         """Take the next of what is due to a destination there."""
@@ -138,6 +146,7 @@ class Courier:
     def _associate(self, destination: Destination, consignments: list[Consignment]) -> list[Consignment]:
         """Send over one association; what is left to be sent over another."""
         left = list(consignments)
+        held_since = self._keep_hold(left, float("-inf"))
         calling_ae = destination.calling_ae or self._calling_ae
         try:
             paths = self._files(destination, calling_ae, [consignment.digest for consignment in left])
@@ -145,6 +154,7 @@ class Courier:
                 faultpoint("delivery.receipt")
                 self._acknowledge(left.pop(0), destination, sent.status)
                 faultpoint("delivery.settled")
+                held_since = self._keep_hold(left, held_since)
                 if self._stopping.is_set():
                     break
         except PeerRefused as error:
@@ -160,6 +170,15 @@ class Courier:
             what = f"an internal error ({type(error).__name__}); the node's log says where"
             self._postpone(left, destination, what, None)
         return []
+
+    def _keep_hold(self, left: list[Consignment], since: float) -> float:
+        """Keep others away from what is left, if they have been kept away for a while; since when they are."""
+        now = time.monotonic()
+        if now - since < _LEASE_SECONDS / 3:
+            return since
+        numbers = [consignment.delivery_id for consignment in left]
+        self._settle(lambda tx: keep_hold(tx, numbers, owner=self._name, lease_seconds=_LEASE_SECONDS))
+        return now
 
     def _send(self, destination: Destination, calling_ae: str, paths: list[Path]) -> Iterator[Sent]:
         timeout, credentials = self._settings.timeout_seconds, self._credentials

@@ -18,7 +18,7 @@ from config.routes import Destination
 from dicom_node.audit import Action, record
 from dicom_node.sop_classes import BESIDE
 from storage.database import current_time
-from storage.outbox import abandon, acknowledge, claim_delivery, outstanding, postpone, refuse
+from storage.outbox import abandon, acknowledge, claim_deliveries, outstanding, postpone, refuse
 from storage.queue import move
 from storage.schema import Delivery, Job, StoredObject
 from storage.states import DeliveryState, ObjectKind
@@ -38,7 +38,6 @@ class Consignment:
     destination: str
     #: SHA-256 of the file, its name in the object store.
     digest: str
-    size: int
     sop_class_uid: str
     study_instance_uid: str
     series_instance_uid: str
@@ -57,24 +56,19 @@ def take(
     tx: Session, destination: str, *, owner: str, lease_seconds: float, most: int, most_bytes: int
 ) -> list[Consignment]:
     """Take what is due to a destination, up to so many objects, and up to about so many bytes."""
-    taken: list[Consignment] = []
-    while len(taken) < most and sum(consignment.size for consignment in taken) < most_bytes:
-        delivery = claim_delivery(tx, owner=owner, lease_seconds=lease_seconds, destinations=[destination])
-        if delivery is None:
-            break
-        taken.append(_consignment(tx, delivery))
-    return taken
+    claimed = claim_deliveries(
+        tx, destination, owner=owner, lease_seconds=lease_seconds, most=most, most_bytes=most_bytes
+    )
+    return [_consignment(delivery, object) for delivery, object in claimed]
 
 
-def _consignment(tx: Session, delivery: Delivery) -> Consignment:
-    object = tx.get_one(StoredObject, delivery.object_id)
+def _consignment(delivery: Delivery, object: StoredObject) -> Consignment:
     return Consignment(
         delivery_id=delivery.id,
         job_id=delivery.job_id,
         attempt=delivery.attempts,
         destination=delivery.destination,
         digest=object.digest,
-        size=object.size,
         sop_class_uid=object.sop_class_uid,
         study_instance_uid=object.study_instance_uid,
         series_instance_uid=object.series_instance_uid,
@@ -159,7 +153,7 @@ def _hold_back(tx: Session, job: Job, sent: Consignment, to: Destination | None)
         Delivery.job_id == job.id, Delivery.destination == sent.destination, Delivery.state == DeliveryState.WAITING
     )
     for delivery in tx.scalars(waiting).all():
-        held = _consignment(tx, delivery)
+        held = _consignment(delivery, tx.get_one(StoredObject, delivery.object_id))
         refuse(tx, delivery.id, reason=reason, status=None)
         _tell(tx, held, Action.DELIVERY_REFUSED, to, "refused", reason=reason)
 

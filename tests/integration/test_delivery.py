@@ -22,7 +22,7 @@ from dicom_node.workflow.delivery import Courier
 from storage.database import Database
 from storage.files import ObjectStore
 from storage.objects import keep_object, objects_of_job
-from storage.outbox import add_delivery, claim_delivery
+from storage.outbox import add_delivery, claim_deliveries
 from storage.queue import cancel, claim, finish, retry
 from storage.schema import StoredObject
 from storage.states import DeliveryState, ObjectKind
@@ -247,7 +247,7 @@ def test_a_damaged_result_is_not_sent(database, store, tmp_path):
 def test_what_a_dead_namesake_had_under_way_is_delivered_at_once(database, store, tmp_path):
     job = reconstructed(database, store, ["pacs"])
     with database.transaction() as tx:
-        claim_delivery(tx, owner="node", lease_seconds=3600)
+        claim_deliveries(tx, "pacs", owner="node", lease_seconds=3600)
     with storescp(tmp_path / "pacs") as pacs, delivering(database, store, pacs=pacs.port):
         wait_for(database, job, JobState.DELIVERED)
         assert len(pacs.files()) == 1

@@ -1,6 +1,7 @@
 """Every result reaches every destination once, or there is a reason why not."""
 
 import time
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -12,7 +13,8 @@ from storage.outbox import (
     abandon,
     acknowledge,
     add_delivery,
-    claim_delivery,
+    claim_deliveries,
+    keep_hold,
     outstanding,
     postpone,
     refuse,
@@ -23,14 +25,13 @@ from storage.states import DeliveryState
 from tests.jobs import queued, result
 
 
-def take(tx, owner: str = "one", **to) -> Delivery:
-    taken = claim_delivery(tx, owner=owner, lease_seconds=60, **to)
-    assert taken is not None
+def take(tx, owner: str = "one", to: str = "pacs") -> Delivery:
+    ((taken, _),) = claim_deliveries(tx, to, owner=owner, lease_seconds=60)
     return taken
 
 
-def none_is_due(tx) -> bool:
-    return claim_delivery(tx, owner="none", lease_seconds=60) is None
+def none_is_due(tx, to: str = "pacs") -> bool:
+    return claim_deliveries(tx, to, owner="none", lease_seconds=60) == []
 
 
 def test_a_delivery_waits_at_once_and_is_taken_once(database: Database) -> None:
@@ -57,18 +58,58 @@ def test_a_delivery_asked_for_again_is_the_same(database: Database) -> None:
 def test_the_delivery_of_the_most_urgent_job_goes_first_then_the_longest_due(database: Database) -> None:
     with database.transaction() as tx:
         for number, priority in enumerate([10, 90, 50, 90], start=1):
-            result(tx, queued(tx, number, priority=priority))
+            result(tx, queued(tx, number, priority=priority, study=str(number)))
         assert [take(tx).job_id for _ in range(4)] == [2, 4, 3, 1]
 
 
-def test_a_sender_takes_only_what_goes_to_its_destinations(database: Database) -> None:
+def test_several_are_taken_at_once_up_to_a_number_and_until_they_have_so_many_bytes(database: Database) -> None:
+    with database.transaction() as tx:
+        for number in range(1, 13):
+            result(tx, queued(tx, number, study=str(number)))  # Of one byte.
+        limits = [{"most": 5}, {"most": 9, "most_bytes": 3}, {"most": 9}, {"most": 9}]
+        taken = [claim_deliveries(tx, "pacs", owner="one", lease_seconds=60, **limit) for limit in limits]
+        assert [[delivery.job_id for delivery, _ in each] for each in taken] == [
+            [1, 2, 3, 4, 5],
+            [6, 7, 8],
+            [9, 10, 11, 12],
+            [],
+        ]
+
+
+def test_nothing_of_a_study_is_taken_while_some_of_it_is_on_its_way_or_waits(database: Database) -> None:
+    with database.transaction() as tx:
+        first, second = (result(tx, queued(tx, number, study="1.2.8")) for number in (1, 2))
+        result(tx, queued(tx, 3, study="1.2.9"))
+        result(tx, queued(tx, 4, study="1.2.8"), "research")
+        assert [take(tx, "one"), take(tx, "two").job_id] == [first, 3]
+        assert none_is_due(tx)
+        assert take(tx, to="research").job_id == 4  # Other destinations have an order of their own.
+        postpone(tx, first.id, reason="no answer", status=None, wait_seconds=3600)
+        assert none_is_due(tx)
+        first.not_before = current_time(tx)
+        assert take(tx) is first
+        acknowledge(tx, first.id, status=0)
+        assert take(tx) is second
+
+
+def test_who_still_sends_keeps_hold_of_what_is_left(database: Database) -> None:
+    with database.transaction() as tx:
+        held, lost = (result(tx, queued(tx, number, study=str(number))).id for number in (1, 2))
+        claim_deliveries(tx, "pacs", owner="one", lease_seconds=-1, most=2)
+        assert take(tx, "two").id == held
+        keep_hold(tx, [held, lost], owner="two", lease_seconds=60)
+        assert take(tx, "three").id == lost
+        keep_hold(tx, [lost], owner="one", lease_seconds=-1)
+        assert none_is_due(tx)
+
+
+def test_a_sender_takes_only_what_goes_to_its_destination(database: Database) -> None:
     with database.transaction() as tx:
         job = queued(tx)
         result(tx, job, "pacs")
         research = result(tx, job, "research")
-        assert take(tx, destinations=["research", "elsewhere"]) is research
-        assert claim_delivery(tx, owner="one", lease_seconds=60, destinations=["elsewhere"]) is None
-        assert claim_delivery(tx, owner="one", lease_seconds=60, destinations=[]) is None
+        assert take(tx, to="research") is research
+        assert none_is_due(tx, to="elsewhere")
 
 
 def test_an_acknowledged_delivery_is_done(database: Database) -> None:
@@ -123,7 +164,7 @@ def test_an_object_that_arrived_after_all_is_acknowledged(database: Database) ->
 def test_a_sender_that_dies_leaves_its_delivery_to_the_next(database: Database) -> None:
     with database.transaction() as tx:
         result(tx, queued(tx))
-        claim_delivery(tx, owner="one", lease_seconds=0.001)
+        claim_deliveries(tx, "pacs", owner="one", lease_seconds=0.001)
     time.sleep(0.05)
     with database.transaction() as tx:
         taken = take(tx, "two")
@@ -133,20 +174,49 @@ def test_a_sender_that_dies_leaves_its_delivery_to_the_next(database: Database) 
 def test_senders_that_claim_at_once_take_each_delivery_once(database: Database) -> None:
     with database.transaction() as tx:
         for number in range(40):
-            result(tx, queued(tx, number))
+            result(tx, queued(tx, number, study=str(number)))
 
     def send(owner: str) -> list[int]:
         sent = []
         while True:
             with database.transaction() as tx:
-                delivery = claim_delivery(tx, owner=owner, lease_seconds=60)
-                if delivery is None:
+                taken = claim_deliveries(tx, "pacs", owner=owner, lease_seconds=60, most=3)
+                if not taken:
                     return sent
-                sent.append(delivery.id)
+                sent += [delivery.id for delivery, _ in taken]
 
     with ThreadPoolExecutor(6) as threads:
         taken = [delivery for sent in threads.map(send, "abcdef") for delivery in sent]
     assert sorted(taken) == list(range(1, 41))
+
+
+def test_senders_that_take_at_once_never_have_objects_of_one_study(database: Database) -> None:
+    with database.transaction() as tx:
+        for number in range(60):
+            result(tx, queued(tx, number, study=str(number % 5)))
+    under_way: Counter[str] = Counter()
+    order: dict[str, list[int]] = defaultdict(list)
+
+    def send(owner: str) -> bool:
+        """Send until nothing is due for a while; whether each study was this sender's alone."""
+        alone = True
+        for _ in range(60):
+            with database.transaction() as tx:
+                taken = [each for each, _ in claim_deliveries(tx, "pacs", owner=owner, lease_seconds=60, most=4)]
+                of = {each.id: tx.get_one(Job, each.job_id).study_instance_uid for each in taken}
+                alone = alone and not any(under_way[study] for study in of.values())
+                under_way.update(of.values())
+            for delivery, study in of.items():
+                with database.transaction() as tx:
+                    order[study].append(delivery)
+                    under_way[study] -= 1
+                    acknowledge(tx, delivery, status=0)
+        return alone
+
+    with ThreadPoolExecutor(6) as threads:
+        assert all(threads.map(send, "abcdef"))
+    assert len(order) == 5
+    assert all(len(sent) == 12 and sent == sorted(sent) for sent in order.values())
 
 
 def test_of_senders_that_end_together_one_finds_that_all_is_delivered(database: Database) -> None:

@@ -10,7 +10,7 @@ from storage import migrations
 from storage.audit_trail import trail, verify
 from storage.database import Database
 from storage.objects import find_object, objects_of_job
-from storage.outbox import claim_delivery
+from storage.outbox import claim_deliveries
 from storage.queue import claim, get_job, retry
 from storage.schema import Series
 from storage.transitions import JobState
@@ -58,7 +58,7 @@ def test_what_was_queued_is_worked_on_in_its_order(old: Database) -> None:
 def test_what_was_to_be_sent_is_sent(old: Database) -> None:
     old.migrate()
     with old.transaction() as tx:
-        due = claim_delivery(tx, owner="one", lease_seconds=60)
+        ((due, _),) = claim_deliveries(tx, "pacs", owner="one", lease_seconds=60)
         assert (due.job_id, due.object_id, due.destination) == (2, 5, "pacs")
 
 
