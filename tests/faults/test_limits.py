@@ -16,7 +16,7 @@ from tests.peers import wait_until
 ATTEMPTS = 2
 #: A worker takes half a minute to start and to do a small job when the machine is very busy, and 400 MB.
 MINUTES = 0.5
-MEMORY_MB = 700
+MEMORY_MB = 512
 
 
 @pytest.fixture
