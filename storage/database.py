@@ -36,7 +36,7 @@ class Database:
         self.place = parsed.render_as_string(hide_password=True)
         self._lock_timeout = lock_timeout_seconds
         #: SQLite has one writer at a time and makes the others poll: the threads of this process queue
-        #: up here instead, and only the processes poll.
+        #: up here instead, as long as the queue moves, and only the processes poll.
         self._turn = FairLock() if parsed.get_backend_name() == "sqlite" else None
         self._writer = _engine(parsed, lock_timeout_seconds)
         self._reader = self._writer.execution_options(reading=True)
@@ -95,7 +95,7 @@ class Database:
         if self._turn is None:
             yield
             return
-        if not self._turn.acquire(timeout=self._lock_timeout):
+        if not self._turn.acquire(self._lock_timeout):
             raise StorageUnavailable(f"The database {self.place} was busy for {self._lock_timeout:g} s.")
         try:
             yield

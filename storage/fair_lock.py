@@ -4,6 +4,7 @@
 """
 
 import threading
+import time
 from collections import deque
 
 
@@ -14,22 +15,25 @@ class FairLock:
         self._mutex = threading.Lock()
         self._held = False
         self._waiting: deque[threading.Event] = deque()
+        self._handed_at = time.monotonic()
 
     @property
     def waiting(self) -> int:
         """How many threads wait for it."""
         return len(self._waiting)
 
-    def acquire(self, timeout: float) -> bool:
-        """Wait so many seconds at the most for the lock; whether it is held now."""
+    def acquire(self, patience: float) -> bool:
+        """Wait for the lock, unless for so many seconds it goes from nobody to nobody; whether it is held now."""
         with self._mutex:
             if not self._held:
                 self._held = True
+                self._handed_at = time.monotonic()
                 return True
             turn = threading.Event()
             self._waiting.append(turn)
-        if turn.wait(timeout):
-            return True
+        while (left := self._handed_at + patience - time.monotonic()) > 0:
+            if turn.wait(left):
+                return True
         with self._mutex:
             if turn.is_set():  # It came just after the time was over.
                 return True
@@ -37,9 +41,10 @@ class FairLock:
             return False
 
     def release(self) -> None:
-        """Hand it to who has waited longest."""
+        """Give it to who has waited longest, or to nobody."""
         with self._mutex:
             if self._waiting:
+                self._handed_at = time.monotonic()
                 self._waiting.popleft().set()
             else:
                 self._held = False

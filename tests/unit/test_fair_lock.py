@@ -1,6 +1,7 @@
 """A lock goes to who has waited longest."""
 
 import threading
+import time
 
 from storage.fair_lock import FairLock
 from tests.peers import wait_until
@@ -46,6 +47,23 @@ def test_who_gives_up_is_passed_over() -> None:
     thread.join()
     assert came == [1]
     assert lock.acquire(0)
+
+
+def test_who_waits_is_patient_while_others_have_their_turn() -> None:
+    lock = FairLock()
+    assert lock.acquire(0)
+    outcome: list[bool] = []
+    last = threading.Thread(target=lambda: outcome.append(lock.acquire(0.5)))
+    first = threading.Thread(target=lambda: (lock.acquire(60), time.sleep(0.3), lock.release()))
+    first.start()
+    wait_until(lambda: lock.waiting == 1)
+    last.start()
+    wait_until(lambda: lock.waiting == 2)
+    time.sleep(0.3)
+    lock.release()
+    first.join()
+    last.join()
+    assert outcome == [True]
 
 
 def test_only_one_thread_holds_it() -> None:
