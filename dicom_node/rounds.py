@@ -1,48 +1,55 @@
-"""Looking out for what is due to peers, each served in threads of its own: a dead one holds up nobody else."""
+"""Looking out for what is due to peers, each served in threads of its own: a dead one holds up nobody else.
+
+What is due stands in rows of the database, which are leased to who is about them.
+"""
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import structlog
 
 from config.errors import FullfieldError
+from storage.database import Database
+from storage.leases import Leased, let_go
 
 log = structlog.get_logger()
 
 
-class Rounds:
-    """Asks again and again to whom something is due, and makes a round to each, from `start` to `stop`.
+class Rounds(ABC):
+    """Asks again and again to whom something is `due`, and `serve`s each, from `start` to `stop`.
 
     what: is served, in a word or two for the log.
-    begin: is called before the first round, again and again until it goes well.
-    due: the names of the peers to which something is due.
-    serve: serves the next of what is due to one peer; False when there is no more.
-    at_once: how many rounds there may be to one peer at a time.
-    A FullfieldError of any of them is told to the log, and tried again.
+    leased: the rows in which it stands.
+    name: no two of a kind that are alive share one. What a dead namesake was about is free again at once.
+    every_seconds: from one look at what is due to the next.
+    A FullfieldError is told to the log, and tried again.
     """
 
-    def __init__(
-        self,
-        what: str,
-        *,
-        every_seconds: float,
-        begin: Callable[[], None],
-        due: Callable[[], Iterable[str]],
-        serve: Callable[[str], bool],
-        at_once: Callable[[str], int] = lambda _: 1,
-    ) -> None:
+    def __init__(self, what: str, database: Database, leased: type[Leased], *, name: str, every_seconds: float) -> None:
         #: No new round is begun, and none is to take up more.
         self.stopping = threading.Event()
         self._what = what
+        self._database = database
+        self._leased = leased
+        self._name = name
         self._every_seconds = every_seconds
-        self._begin = begin
-        self._due = due
-        self._serve = serve
-        self._at_once = at_once
         self._thread = threading.Thread(target=self._look_out, name=what, daemon=True)
         self._rounds: list[tuple[str, threading.Thread]] = []
+
+    @abstractmethod
+    def due(self) -> Iterable[str]:
+        """The names of the peers to which something is due."""
+
+    @abstractmethod
+    def serve(self, peer: str) -> bool:
+        """Serve the next of what is due to a peer; False when there is no more."""
+
+    def at_once(self, peer: str) -> int:  # noqa: ARG002
+        """How many rounds there may be to a peer at a time."""
+        return 1
 
     def start(self) -> None:
         """Begin to look out."""
@@ -61,17 +68,21 @@ class Rounds:
         while not self.stopping.wait(self._every_seconds):
             try:
                 if not begun:
-                    self._begin()
+                    self._free_namesakes()
                     begun = True
-                due = set(self._due())
+                due = set(self.due())
             except FullfieldError as error:
                 log.warning("what is due cannot be told", of=self._what, reason=str(error))
                 continue
             self._rounds = [(peer, thread) for peer, thread in self._rounds if thread.is_alive()]
             under_way = Counter(peer for peer, _ in self._rounds)
             for peer in sorted(due):
-                if under_way[peer] < self._at_once(peer):
+                if under_way[peer] < self.at_once(peer):
                     self._begin_round(peer)
+
+    def _free_namesakes(self) -> None:
+        with self._database.transaction() as tx:
+            let_go(tx, self._leased, self._name)
 
     def _begin_round(self, peer: str) -> None:
         thread = threading.Thread(target=self._make_round, args=(peer,), name=f"{self._what} round", daemon=True)
@@ -80,7 +91,7 @@ class Rounds:
 
     def _make_round(self, peer: str) -> None:
         try:
-            while not self.stopping.is_set() and self._serve(peer):
+            while not self.stopping.is_set() and self.serve(peer):
                 pass
         except FullfieldError as error:
             log.warning("a round ended early", of=self._what, peer=peer, reason=str(error))

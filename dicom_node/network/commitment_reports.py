@@ -16,7 +16,6 @@ from config.listener import ListenerSettings
 from config.settings import DeliverySettings
 from dicom_node.audit import Action, record
 from dicom_node.backoff import wait_seconds
-from dicom_node.leased_rounds import LeasedRounds
 from dicom_node.logs import hashed
 from dicom_node.network.commitment import FailureReason, Judgement, judge, report
 from dicom_node.network.commitment_requests import ACTOR, LEASE_SECONDS, CommitmentRequests
@@ -24,6 +23,7 @@ from dicom_node.network.commitment_ways import ReportWays
 from dicom_node.network.contexts import commitment_contexts
 from dicom_node.network.server import FurtherService
 from dicom_node.network.tls import Credentials
+from dicom_node.rounds import Rounds
 from storage.commitments import (
     claim_commitment,
     due_commitments,
@@ -45,7 +45,7 @@ _TAKEN = {0x0000, 0x0107, 0x0116}
 _LATER = {0x0110, 0x0213}
 
 
-class CommitmentReports(LeasedRounds):
+class CommitmentReports(Rounds):
     """Reports to peers; `service` is what a listener serves of it.
 
     credentials: for peers that are called over TLS.

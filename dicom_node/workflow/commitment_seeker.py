@@ -11,11 +11,11 @@ from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
 from dicom_node.audit import Action, record
 from dicom_node.backoff import wait_seconds
-from dicom_node.leased_rounds import LeasedRounds
 from dicom_node.logs import hashed
 from dicom_node.network.commitment_scu import Question, Report, ask, report_service
 from dicom_node.network.statuses import Status, Unacceptable
 from dicom_node.network.tls import Credentials
+from dicom_node.rounds import Rounds
 from dicom_node.workflow.commitment import (
     settle_asked,
     settle_declined,
@@ -40,7 +40,7 @@ _TAKEN = {0x0000, 0x0107, 0x0116}
 _LATER = {0x0110, 0x0213}
 
 
-class CommitmentSeeker(LeasedRounds):
+class CommitmentSeeker(Rounds):
     """Asks destinations; `service` takes the reports of peers that open an association for them.
 
     table: gives the routes in force, which name the destinations.

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import structlog
-from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from config.errors import DamagedObject, FullfieldError, PeerRefused, PeerUnavailable
@@ -56,13 +55,12 @@ _MOST_BYTES = 512 << 20
 _LEASE_SECONDS = 600.0
 
 
-class Courier:
+class Courier(Rounds):
     """Sends what the outbox holds, from `start` to `stop`.
 
     table: gives the routes in force, which name the destinations.
     calling_ae: by which a destination is called that names none.
     credentials: for destinations that are called over TLS.
-    name: no two couriers alive share one. What a dead namesake had under way is free again at once.
     """
 
     def __init__(
@@ -76,58 +74,37 @@ class Courier:
         name: str,
         credentials: Credentials | None = None,
     ) -> None:
-        self._database = database
+        super().__init__("delivery", database, Delivery, name=name, every_seconds=settings.poll_seconds)
         self._store = store
         self._copies = LosslessCopies(store)
         self._settings = settings
         self._table = table
         self._calling_ae = calling_ae
-        self._name = name
         self._credentials = credentials
         self._breakers = Breakers(settings)
-        self._rounds = Rounds(
-            "delivery",
-            every_seconds=settings.poll_seconds,
-            begin=self._free_namesakes,
-            due=self._due,
-            serve=self._serve,
-            at_once=self._associations,
-        )
-        self._stopping = self._rounds.stopping
 
-    def start(self) -> None:
-        """Begin to deliver."""
-        self._rounds.start()
-
-    def stop(self, grace_seconds: float = 10) -> None:
-        """Begin no more associations, and let those that are open come to their next object's end."""
-        self._rounds.stop(grace_seconds)
-
-    def _free_namesakes(self) -> None:
-        held = update(Delivery).where(Delivery.lease_owner == self._name)
-        with self._database.transaction() as tx:
-            tx.execute(held.values(lease_owner=None, lease_until=None))
-
-    def _due(self) -> list[str]:
+    def due(self) -> list[str]:
+        """Destinations to which something is due, and that are not left alone."""
         with self._database.reading() as tx:
             due = due_destinations(tx)
         return [name for name in due if not self._breakers.is_open(name)]
 
-    def _associations(self, name: str) -> int:
-        destination = self._table().destination(name)
+    def at_once(self, peer: str) -> int:
+        """The associations that a destination takes at a time."""
+        destination = self._table().destination(peer)
         return destination.associations if destination is not None else 1
 
-    def _serve(self, name: str) -> bool:
+    def serve(self, peer: str) -> bool:
         """Take the next of what is due to a destination there."""
-        if self._breakers.is_open(name):
+        if self._breakers.is_open(peer):
             return False
         with self._database.transaction() as tx:
             taken = take(
-                tx, name, owner=self._name, lease_seconds=_LEASE_SECONDS, most=_MOST_OBJECTS, most_bytes=_MOST_BYTES
+                tx, peer, owner=self._name, lease_seconds=_LEASE_SECONDS, most=_MOST_OBJECTS, most_bytes=_MOST_BYTES
             )
         if taken:
             faultpoint("delivery.taken")
-            self._deliver(name, taken)
+            self._deliver(peer, taken)
         return bool(taken)
 
     def _deliver(self, name: str, taken: list[Consignment]) -> None:
@@ -139,7 +116,7 @@ class Courier:
                 self._refuse(consignment, None, f"destination {name!r} is no longer in the routes file")
             return
         left = [consignment for consignment in left if self._is_whole(consignment, destination)]
-        while left and not self._stopping.is_set():
+        while left and not self.stopping.is_set():
             left = self._associate(destination, left)
             left = self._settle(partial(still_waiting, consignments=left))
 
@@ -155,7 +132,7 @@ class Courier:
                 self._acknowledge(left.pop(0), destination, sent.status)
                 faultpoint("delivery.settled")
                 held_since = self._keep_hold(left, held_since)
-                if self._stopping.is_set():
+                if self.stopping.is_set():
                     break
         except PeerRefused as error:
             if left:
@@ -273,4 +250,4 @@ class Courier:
         )
 
     def _settle(self, step: Callable[[Session], _Answer]) -> _Answer:
-        return persist(self._database, step, self._stopping.wait)
+        return persist(self._database, step, self.stopping.wait)

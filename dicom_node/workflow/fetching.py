@@ -17,7 +17,6 @@ from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
 from dicom_node.audit import Action, record
 from dicom_node.backoff import wait_seconds
-from dicom_node.leased_rounds import LeasedRounds
 from dicom_node.logs import hashed
 from dicom_node.network.fetch_scu import (
     FoundSeries,
@@ -29,6 +28,7 @@ from dicom_node.network.fetch_scu import (
 )
 from dicom_node.network.sender import associated
 from dicom_node.network.tls import Credentials
+from dicom_node.rounds import Rounds
 from storage.database import Database, current_time
 from storage.fetches import (
     HeldStudy,
@@ -55,7 +55,7 @@ _LEASE_SECONDS = 1200.0
 _LOOK_SECONDS = 10.0
 
 
-class Fetcher(LeasedRounds):
+class Fetcher(Rounds):
     """Fetches what routes ask for; stopped, it breaks off what an archive is at, and the next start takes it up again.
 
     table: gives the routes in force, which name the archives among their destinations.
