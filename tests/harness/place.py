@@ -226,7 +226,7 @@ class Place:
         """Another program holds what every writer needs, until the end."""
         if self.database is not None:
             with psycopg.connect(self.database.url) as other:
-                other.execute("LOCK TABLE objects, jobs, deliveries IN EXCLUSIVE MODE")
+                _lock_tables(other)
                 yield
                 other.rollback()
             return
@@ -241,6 +241,17 @@ class Place:
         self.to_pacs.close()
         self.witness.stop()
         self.pacs.stop()
+
+
+def _lock_tables(other: psycopg.Connection) -> None:
+    """Keep every writer out; a node that has a row of one table and wants one of another may come between."""
+    while True:
+        try:
+            other.execute("LOCK TABLE objects, jobs, deliveries IN EXCLUSIVE MODE")
+        except psycopg.errors.DeadlockDetected:
+            other.rollback()
+        else:
+            return
 
 
 @contextmanager
