@@ -81,7 +81,7 @@ def run(
     patience: float = PATIENCE,
     say: Say = lambda _: None,
 ) -> Report:
-    """Strike so many times; ends at the first step that breaks a promise.
+    """Strike so many times; ends at the first step that breaks a promise, and after Ctrl-C with what it has by then.
 
     first: number of the first step, to repeat one. fault: strike with this one at each step.
     """
@@ -89,7 +89,8 @@ def run(
     ward = Ward(folder / "sent", seed)
     with place(folder, database=database, mutation=mutation) as here:
         judge = Judge(here)
-        for step in range(first, first + number):
+
+        def holds(step: int) -> bool:
             begun = time.monotonic()
             dice = random.Random(f"{seed}/{step}")
             chosen = named(fault, step, dice) if fault is not None else drawn(step, dice, here)
@@ -101,11 +102,15 @@ def run(
             for violation in violations:
                 say(f"FAULT step {step} ({chosen.name}), seed {seed}: {violation.kind}: {violation.sentence}")
             say(f"{step}: {chosen.name}{'' if came_to_pass else ', never reached'}; {time.monotonic() - begun:.1f} s")
-            if violations:
+            return not violations
+
+        try:
+            if all(holds(step) for step in range(first, first + number)):
+                report.violations += _in_the_end(judge, say)
+            else:
                 shutil.copytree(here.disk.root, folder / "kept")
-                break
-        else:
-            report.violations += _in_the_end(judge, say)
+        except KeyboardInterrupt:
+            say("broken off")
         judge.close()
         report.acknowledged, report.told = len(judge.acknowledged), judge.told
         report.recoveries = here.node.recoveries
