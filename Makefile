@@ -31,7 +31,11 @@ run: $(INSTALLED) ## The demo's node and archive, left running until Ctrl-C
 
 .PHONY: test
 test: $(INSTALLED) peers ## Run the tests, but for those that take minutes
-	$(BIN)/pytest
+	@# Unit tests compute and the others mostly wait for peers: they run side by side.
+	@said=$$(mktemp); $(BIN)/pytest tests/unit >$$said 2>&1 & unit=$$!; \
+	trap 'kill $$unit 2>/dev/null || true; rm -f $$said' EXIT; failed=0; \
+	$(BIN)/pytest tests/acceptance tests/faults tests/integration || failed=$$?; \
+	echo "tests/unit:"; wait $$unit || failed=$$?; cat $$said; exit $$failed
 
 .PHONY: test-long
 test-long: $(INSTALLED) peers ## Run the tests that take minutes
