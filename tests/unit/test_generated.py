@@ -31,7 +31,8 @@ def test_every_object_of_a_result_is_recognised(results):
 
 @pytest.mark.parametrize("left", SIGNS)
 def test_one_sign_is_enough(results, left):
-    picture = deepcopy(results[0])
+    header = Dataset({element.tag: element for element in results[0] if element.keyword != "PixelData"})
+    picture = deepcopy(header)
     for sign in set(SIGNS) - {left}:
         delattr(picture, sign)
     assert left in why_generated(picture)
