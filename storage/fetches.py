@@ -42,12 +42,28 @@ def add_fetch(tx: Session, job: Job, *, archive: str, modalities: Sequence[str])
     )
     if tx.scalars(waiting.limit(1)).first() is not None:
         return None
-    now = current_time(tx)
-    fetch = Fetch(
-        job_id=job.id,
-        study_instance_uid=job.study_instance_uid,
+    fetch = new_fetch(job.id, job.study_instance_uid, archive, current_time(tx), modalities=modalities)
+    tx.add(fetch)
+    tx.flush()
+    return fetch
+
+
+def new_fetch(
+    job_id: int | None,
+    study_instance_uid: str,
+    archive: str,
+    now: datetime,
+    *,
+    modalities: Sequence[str] = (),
+    sop_instance_uid: str | None = None,
+) -> Fetch:
+    """A fetch that nobody has begun: of a study, or of one object of it."""
+    return Fetch(
+        job_id=job_id,
+        study_instance_uid=study_instance_uid,
         archive=archive,
         modalities=list(modalities),
+        sop_instance_uid=sop_instance_uid,
         archive_ae="",
         calling_ae="",
         series=[],
@@ -56,9 +72,6 @@ def add_fetch(tx: Session, job: Job, *, archive: str, modalities: Sequence[str])
         not_before=now,
         since=now,
     )
-    tx.add(fetch)
-    tx.flush()
-    return fetch
 
 
 def due_fetches(tx: Session) -> list[str]:

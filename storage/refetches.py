@@ -9,10 +9,10 @@ from sqlalchemy import exists, or_, select
 from sqlalchemy.orm import Session
 
 from storage.database import current_time
-from storage.fetches import OPEN
+from storage.fetches import OPEN, new_fetch
 from storage.levels import Attributes
 from storage.schema import CataloguedObject, CataloguedSeries, CataloguedStudy, Fetch, Job, StoredObject
-from storage.states import FetchState, ObjectKind
+from storage.states import ObjectKind
 
 #: Objects that are newly asked for in one transaction.
 _AT_ONCE = 100
@@ -38,19 +38,12 @@ def ask_for_damaged(tx: Session, archives: Mapping[str, str]) -> list[Fetch]:
     )
     now = current_time(tx)
     fetches = [
-        Fetch(
-            job_id=object.job_id,
-            study_instance_uid=object.study_instance_uid,
-            archive=archives[route],
-            modalities=[],
+        new_fetch(
+            object.job_id,
+            object.study_instance_uid,
+            archives[route],
+            now,
             sop_instance_uid=object.sop_instance_uid,
-            archive_ae="",
-            calling_ae="",
-            series=[],
-            state=FetchState.WAITING,
-            attempts=0,
-            not_before=now,
-            since=now,
         )
         for object, route in tx.execute(query).tuples()
     ]
