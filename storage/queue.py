@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, select
@@ -95,8 +95,8 @@ def claim(tx: Session, *, owner: str, lease_seconds: float) -> tuple[Job, Lease]
             if job.attempts >= job.max_attempts:
                 _fail_exhausted(tx, job)
                 continue
-            _enter(tx, job, JobState.QUEUED)
-        _enter(tx, job, JobState.RUNNING)
+            _enter(tx, job, JobState.QUEUED, now=now)
+        _enter(tx, job, JobState.RUNNING, now=now)
         job.attempts += 1
         job.lease_token += 1
         job.lease_owner = owner
@@ -283,12 +283,12 @@ def _first(tx: Session, *conditions: ColumnElement[bool]) -> Job | None:
     return tx.scalars(query).one_or_none()
 
 
-def _enter(tx: Session, job: Job, state: JobState, reason: str | None = None) -> None:
-    """The only place where a job's state changes."""
+def _enter(tx: Session, job: Job, state: JobState, reason: str | None = None, now: datetime | None = None) -> None:
+    """The only place where a job's state changes. now: the time, where it has just been asked for."""
     check(job.state, state)
     job.state = state
     job.reason = reason
-    job.updated_at = current_time(tx)
+    job.updated_at = now or current_time(tx)
     job.lease_owner = job.lease_until = None
 
 
