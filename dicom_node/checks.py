@@ -386,7 +386,8 @@ def _synchronised() -> bool | None:
         return systemd == "yes"
     chrony = _answer("chronyc", "-n", "tracking")
     if chrony:
-        return "Leap status     : Normal" in chrony
+        # Else it is normal, or tells of a leap second at the end of the day.
+        return "Not synchronised" not in chrony
     return None
 
 

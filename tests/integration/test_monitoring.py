@@ -1,6 +1,7 @@
 """Health and metrics of a node, read as Prometheus reads them."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,13 @@ from dicom_node.audit import Action, record
 from dicom_node.monitoring.state import State
 from dicom_node.monitoring.steps import Steps
 from storage import audit_trail
-from storage.database import Database
+from storage.commitments import CommitmentRequest, add_commitment, claim_commitment, settle_commitment
+from storage.database import Database, current_time
 from storage.files import ObjectStore
+from storage.objects import objects_of_job
 from storage.queue import finish
+from storage.sought_commitments import add_sought, settle_sought
+from storage.states import CommitmentState, SoughtState
 from storage.transitions import JobState
 from tests.factory import write, xa
 from tests.hospital import RESULTS, hospital
@@ -24,11 +29,24 @@ from tests.metrics import Samples, metrics_in
 from tests.nodes import NodeProcess
 from tests.peers import free_port, storescu, wait_until
 
+HOUR = 3600
+
 
 def collected(collector: Collector) -> Samples:
     registry = CollectorRegistry()
     registry.register(collector)
     return metrics_in(generate_latest(registry).decode())
+
+
+def asked_by(calling_ae: str, number: int) -> CommitmentRequest:
+    return CommitmentRequest(
+        transaction_uid=f"2.25.{number}",
+        items=[("1.2", "1.3")],
+        calling_ae=calling_ae,
+        called_ae="FULLFIELD",
+        peer_address="10.0.0.7",
+        association_id="a",
+    )
 
 
 def state(database: Database, folder: Path) -> Samples:
@@ -54,10 +72,38 @@ def test_what_waits_is_told_by_route_and_destination_with_the_age_of_the_oldest(
     assert sorted(age // 3600 for age in ages.values()) == [1, 2, 3]
     assert told["fullfield_deliveries"] == {("pacs",): 1}
     assert told["fullfield_deliveries_oldest_seconds"][("pacs",)] >= 1800
-    assert told["fullfield_associations"], told["fullfield_workers"] == ({(): 2}, {(): 3})
+    assert told["fullfield_associations"] == {(): 2}
+    assert told["fullfield_workers"] == {(): 3}
     assert told["fullfield_disk_full_below_bytes"] == {(): 5}
     assert told["fullfield_disk_free_bytes"][()] > 0
     assert told["fullfield_database_up"] == {(): 1}
+
+
+def test_commitments_and_the_scrubber_are_told(database, tmp_path):
+    told = state(database, tmp_path)
+    assert told["fullfield_commitment_reports_owed"] == {(): 0}
+    assert told["fullfield_scrub_age_seconds"] == {(): 0}
+    assert "fullfield_commitments_sought" not in told
+    with database.transaction() as tx:
+        job = queued(tx)
+        seek, two_hours = partial(add_sought, tx, job_id=job.id), timedelta(hours=2)
+        seek(destination="pacs", transaction_uid="2.25.1", items=[["1.2", "1.3"]], since=current_time(tx) - two_hours)
+        seek(destination="pacs", transaction_uid="2.25.2", items=[["1.2", "1.4"]])
+        answered = seek(destination="archive", transaction_uid="2.25.3", items=[["1.2", "1.3"]])
+        settle_sought(tx, answered, SoughtState.COMMITTED)
+        for number, asker in enumerate(("CARM1", "CARM1", "CARM2")):
+            add_commitment(tx, asked_by(asker, number), owner="one", lease_seconds=60, wait_seconds=0)
+        taken = claim_commitment(tx, "CARM2", owner="one", lease_seconds=60)
+        assert settle_commitment(tx, taken.id, attempt=taken.attempts, state=CommitmentState.REPORTED)
+        (object,) = objects_of_job(tx, job.id)
+        object.verified_at -= timedelta(days=3)
+        queued(tx, 2)
+    told = state(database, tmp_path)
+    assert told["fullfield_commitments_sought"] == {("pacs",): 2}
+    (age,) = told["fullfield_commitments_sought_oldest_seconds"].values()
+    assert 2 * HOUR <= age < 3 * HOUR
+    assert told["fullfield_commitment_reports_owed"] == {(): 2}
+    assert 72 * HOUR <= told["fullfield_scrub_age_seconds"][()] < 73 * HOUR
 
 
 def test_while_the_database_is_away_the_rest_is_told(tmp_path):
