@@ -16,19 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from config.errors import ConfigError, FullfieldError
+from inference.precision import is_faster_in_half
 from inference.weights import read_weights, sha256_of, write_weights
 from training.board import Board, Pictures
 from training.examples import Batch, Examples
 from training.pairs import Pair
 from training.provenance import provenance
-from training.settings import TrainingSettings
+from training.settings import Precision, TrainingSettings
 
 #: Validation examples whose pictures are shown beside each other at each validation.
 SHOWN = 4
@@ -81,7 +82,9 @@ class Learner:
         """start: weights to begin with, in place of random ones. Raises ConfigError for data that cannot be used."""
         self.task, self.settings = task, settings
         # The schedule counts steps, not the pictures of all processes.
-        self.accelerator = Accelerator(mixed_precision=settings.mixed_precision, step_scheduler_with_optimizer=False)
+        self.accelerator = Accelerator(
+            mixed_precision=_number_format(settings.mixed_precision), step_scheduler_with_optimizer=False
+        )
         self.process, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self.examples = Examples(material.training, material.projections, settings, task.leave_out)
         set_seed(settings.seed)
@@ -178,6 +181,13 @@ def learning_rate(step: int, settings: TrainingSettings) -> float:
         return (step + 1) / settings.warm_up
     share = (step - settings.warm_up) / max(1, settings.steps - settings.warm_up)
     return float(0.5 * (1 + torch.cos(torch.tensor(torch.pi * min(share, 1.0)))))
+
+
+def _number_format(asked_for: Precision) -> str:
+    """What accelerate is to compute in: `auto` is bf16 where this machine is faster in it, else single precision."""
+    if asked_for != "auto":
+        return asked_for
+    return "bf16" if is_faster_in_half(PartialState().device.type) else "no"
 
 
 def earlier_run(name: str, settings: TrainingSettings, start: Path | None, processes: int, out: Path) -> Run:

@@ -34,7 +34,7 @@ def rehearse(
         _pairs_told("validation", material.validation),
         _views_told(material.projections),
         f"{settings.steps} steps of {settings.batch} pictures, seed {settings.seed}",
-        f"processes: {learner.processes}, on {device}, precision {settings.mixed_precision}",
+        f"processes: {learner.processes}, on {device}, precision {learner.accelerator.mixed_precision}",
         f"{seconds:.2f} s a step: about {left} beside validation" + (f", from step {first} on" if first else ""),
         f"would write {out / task.name}.safetensors and {checkpoint(out, task.name, settings.steps)}",
     ]

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from config.mistakes import config_error, place_in, read_toml
 from config.section import Section
 
-Precision = Literal["no", "fp16", "bf16"]
+Precision = Literal["auto", "no", "fp16", "bf16"]
 
 
 class TrainingSettings(Section):
@@ -26,7 +26,9 @@ class TrainingSettings(Section):
     ema: float = Field(default=0.998, ge=0, lt=1, description="How much of the average of the weights stays each step.")
     seed: int = Field(default=1, ge=0, description="Seed of weights, examples and noise.")
     validate_every: int = Field(default=500, ge=1, description="Steps from one validation and checkpoint to the next.")
-    mixed_precision: Precision = Field(default="bf16", description="Number format of the network's layers.")
+    mixed_precision: Precision = Field(
+        default="auto", description="Number format of the network's layers; auto is bf16 where that is faster, else no."
+    )
     ct_share: float = Field(
         default=0.3, ge=0, le=1, description="Share of the examples simulated on CT views, where there are any."
     )

@@ -64,7 +64,8 @@ Size = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of weights, examples and noise; without it 1.")]
 NumberFormat = Annotated[
-    Precision | None, typer.Option("--precision", help="Number format; without it bf16, or the thesis's no.")
+    Precision | None,
+    typer.Option("--precision", help="Number format; without it the one that is faster here, or the thesis's no."),
 ]
 Start = Annotated[Path | None, typer.Option(help="Weights to begin with, in place of random ones.")]
 DryRun = Annotated[

@@ -85,14 +85,18 @@ def test_a_file_sets_the_hyperparameters_and_options_overrule_it(fullfield, tmp_
     assert (settings["steps"], settings["batch"], settings["open_share"]) == (1, 1, 0.5)
 
 
-def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(fullfield, data, tmp_path):
+@pytest.mark.parametrize(("processor", "precision"), [({"avx512_bf16": True}, "bf16"), ({"avx2": True}, "no")])
+def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(
+    fullfield, data, tmp_path, monkeypatch, processor, precision
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
     run = tmp_path / "run"
     status, out, _ = fullfield("train", "vae", "--data", data, "-o", run, "--steps", 900, "--batch", 1, "--dry-run")
 
     assert status == 0
     assert out.startswith("vae: 7,")
     assert "pairs for training: 2, of 2 scenes\npairs for validation: 1, of 1 scenes\n" in out
-    assert "900 steps of 1 pictures, seed 1\nprocesses: 1, on cpu, precision bf16\n" in out
+    assert f"900 steps of 1 pictures, seed 1\nprocesses: 1, on cpu, precision {precision}\n" in out
     assert f"would write {run / 'vae.safetensors'}" in out
     assert not run.exists()
 

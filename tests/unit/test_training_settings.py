@@ -66,7 +66,7 @@ def test_every_mistake_is_told_by_file_line_and_key(written):
         f"{file}, line 2: vae.steps must be 1 or more, not 0.",
         f"{file}, line 3: vae.learning is not a known key (did you mean 'learning_rate'?).",
         f"{file}, line 6: palette.ema must be less than 1, not 1.0.",
-        f"{file}, line 7: palette.mixed_precision must be one of 'no', 'fp16' or 'bf16', not 'int8'.",
+        f"{file}, line 7: palette.mixed_precision must be one of 'auto', 'no', 'fp16' or 'bf16', not 'int8'.",
         f"{file}, line 8: palette.ct_share must be 1 or less, not 1.2.",
     ]
 
