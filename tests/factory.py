@@ -20,10 +20,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import pixel_array
 from pydicom.tag import Tag
 from pydicom.uid import (
+    HTJ2K,
     JPEG2000,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -37,10 +40,11 @@ from pydicom.uid import (
 
 from dicom_node.commands.demo import SAMPLE
 from inference.reconstruction import Provenance, Reconstruction
+from tests import htj2k
 
 #: Every compressed transfer syntax in which `write` can put an object: those that lose nothing, and the others.
-COMPRESSED = (RLELossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless)
-LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000)
+COMPRESSED = (RLELossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless, HTJ2KLosslessRPCL)
+LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K)
 
 #: Which of dcmtk's programs writes a transfer syntax.
 _DCMTK = {
@@ -125,7 +129,11 @@ def write(dataset: Dataset, path: Path, transfer_syntax: str | None = None) -> P
         subprocess.run([*_DCMTK[transfer_syntax], plain, path], check=True)
         plain.unlink()
         return path
-    if transfer_syntax in (*COMPRESSED, JPEG2000):
+    if transfer_syntax in htj2k.HIGH_THROUGHPUT:
+        dcmwrite(path, dataset, enforce_file_format=True)
+        dataset = dcmread(path)
+        htj2k.compress(dataset, transfer_syntax)
+    elif transfer_syntax in (*COMPRESSED, JPEG2000):
         dcmwrite(path, dataset, enforce_file_format=True)
         dataset = dcmread(path)
         how = {"j2k_cr": [4]} if transfer_syntax == JPEG2000 else {}
