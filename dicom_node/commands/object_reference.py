@@ -29,6 +29,7 @@ from config.mark import Mark
 from config.objects import ObjectProfile
 from dicom_node.commands.marked_sources import Source, marked_reconstruction, marked_source, table
 from dicom_node.commands.module_sections import SECTIONS
+from dicom_node.objects.functional_groups import GROUPED
 from dicom_node.objects.identity import Origin
 from dicom_node.objects.presentation_state import presentation_states
 from dicom_node.objects.report import ReportDraft
@@ -58,6 +59,15 @@ first.
 | mask, map | Segmentation of generated pixels, and of their uncertainty |
 | state | Grayscale Softcopy Presentation State, both kinds |
 | report | Comprehensive SR |
+"""
+
+_ENHANCED = """
+Their results are Secondary Capture. What these sources say in functional groups goes to the root of a result: from the
+shared groups, else from those of each frame. A result of one frame tells what holds for that frame. A cine tells what
+is the same in all frames, and of angles that change the first frame's with `PositionerPrimaryAngleIncrement` and
+`PositionerSecondaryAngleIncrement` (C.8.7.5.1.3); other values that change are left out. `PositionerMotion` follows
+from the angles. `PixelSpacing` is said to be calibrated by `GEOMETRY`. The position of the table (C.8.19.6.11) has no
+place in these classes.
 """
 
 _SHORT = ("sc", "sr", "sop", "voi", "lut", "icc", "xa", "xrf", "dx", "x")
@@ -204,6 +214,16 @@ def _modules(fates: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
             yield f"Omitted in all: {', '.join(f'`{keyword}`' for keyword in absent)}."
 
     made = {keyword: None for of in fates.values() for keyword, fate in of.items() if fate != "omitted"}
+    yield "## Of enhanced sources (Enhanced XA, Enhanced XRF)"
+    yield _ENHANCED.strip()
+    yield "\n".join(
+        [
+            "| attribute | in the functional groups | section |",
+            "| --- | --- | --- |",
+            *(_row(f"`{each.keyword}`", f"`{each.macro}`, `{each.within}`", each.section) for each in GROUPED),
+        ]
+    )
+
     yield "## Of other classes (DX, enhanced X-ray)"
     yield _table(sorted(keyword for keyword in made if keyword not in told), fates)
 

@@ -15,7 +15,8 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import DSfloat
 
 from config.errors import UnsupportedImage
-from dicom_node.objects.source_header import copy_attributes, functional_group, read_value
+from dicom_node.objects.functional_groups import functional_group
+from dicom_node.objects.source_header import copy_attributes, read_value
 from inference.grey_mapping import modality_lut_shows
 from inference.header import items, numbers
 

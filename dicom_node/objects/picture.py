@@ -52,7 +52,7 @@ class Picture(SOPClass):  # type: ignore[misc]  # highdicom is not followed
         self.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
         self.InstanceCreationDate = DA(created.date())
         self.InstanceCreationTime = TM(created.time())
-        take_over(source, self)
+        take_over(source, self, frame)
         self.SeriesDescription = _series_description(source)
         state_derivation(source, self, statement, frame)
         # Whether the pixels identify the patient (C.7.6.1): the mark does not, so the source's answer stands.

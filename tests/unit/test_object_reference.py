@@ -48,8 +48,8 @@ def test_what_a_builder_no_longer_copies_is_no_longer_called_copied(monkeypatch)
 def test_what_a_builder_adds_is_told_as_fixed(monkeypatch):
     take_over = source_header.take_over
 
-    def more(source, result):
-        take_over(source, result)
+    def more(source, result, frame):
+        take_over(source, result, frame)
         result.ImageComments = "always"
 
     monkeypatch.setattr("dicom_node.objects.picture.take_over", more)
