@@ -1,6 +1,7 @@
 """The object store: files named by the digest of their content, whole and durable or not there at all."""
 
 import errno
+import fcntl
 import hashlib
 import io
 import os
@@ -89,8 +90,10 @@ class ObjectStore:
             path = Path(name)
             try:
                 with os.fdopen(handle, "wb") as file, _Digesting(file) as digesting:
+                    hold(file)
                     fill(cast("BinaryIO", digesting))
-                return self.keep(path, digesting.digest)
+                    file.flush()
+                    return self.keep(path, digesting.digest)
             finally:
                 path.unlink(missing_ok=True)
 
@@ -175,13 +178,17 @@ class ObjectStore:
                             yield StoredFile(path.name, told.st_size)
 
     def sweep(self, older_than_seconds: float) -> int:
-        """Delete what a crash has left in `incoming`, unless it was written to just now; how many files."""
+        """Delete what a crash has left in `incoming`; how many files.
+
+        Spared is what was written to just now, and what somebody holds (`hold`), however old a clock that was set
+        makes it look.
+        """
         oldest = time.time() - older_than_seconds
         swept = 0
         with _disk_errors_in_words(self.incoming):
             for path in self.incoming.iterdir():
                 try:
-                    if path.stat().st_mtime < oldest:
+                    if path.stat().st_mtime < oldest and not _is_held(path):
                         path.unlink()
                         swept += 1
                 except FileNotFoundError:
@@ -196,6 +203,20 @@ class ObjectStore:
         folder.mkdir(exist_ok=True)
         _fsync(folder.parent)
         self._durable.add(folder)
+
+
+def hold(file: BinaryIO) -> None:
+    """Have nobody sweep a file in `incoming` away until it is closed, or its process has ended."""
+    fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _is_held(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 class _Digesting(io.BufferedIOBase):

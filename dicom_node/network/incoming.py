@@ -41,6 +41,7 @@ from dicom_node.network.notifications import Notifications
 from dicom_node.network.quiet import Quiet
 from dicom_node.network.statuses import Status, Unacceptable
 from storage.faultpoint import faultpoint
+from storage.files import hold
 
 log = structlog.get_logger()
 
@@ -134,12 +135,15 @@ class IncomingFile:
             self._fail(error)
 
     def complete(self) -> str:
-        """Close the whole file; its SHA-256. Raises StorageFull, StorageUnavailable or Unacceptable."""
+        """The SHA-256 of the whole file, which stays held until `discard`.
+
+        Raises StorageFull, StorageUnavailable or Unacceptable.
+        """
         try:
             if self._file is None and self._error is None:
                 raise Unacceptable(Status.CANNOT_UNDERSTAND, "The request came without a data set.")
-            if self._file is not None:
-                self._file.close()
+            if self._file is not None and self._error is None:
+                self._file.flush()
         except OSError as error:
             self._fail(_in_words(error))
         if self._error is not None:
@@ -147,7 +151,7 @@ class IncomingFile:
         return self._digest.hexdigest()
 
     def discard(self) -> None:
-        """Delete the file, if it is still where it was received."""
+        """Let go of the file, and delete it if it is still where it was received."""
         if self._file is not None:
             # What is left in the buffer may not be writable, and is not wanted.
             with suppress(OSError):
@@ -178,6 +182,7 @@ class IncomingFile:
         # Patient data: for the owner only.
         handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._file = os.fdopen(handle, "wb")
+        hold(self._file)
         self._append(self._file, header)
         return self._file
 

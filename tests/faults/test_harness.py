@@ -1,5 +1,6 @@
 """The fault harness (`make faults`): a node holds under it, and a node that makes a mistake is found out."""
 
+import os
 import re
 import subprocess
 import sys
@@ -24,13 +25,31 @@ PATIENCE = 90.0
 
 
 def test_a_node_struck_at_drawn_instants_loses_duplicates_and_forgets_nothing(tmp_path: Path) -> None:
-    report = run(tmp_path, number=2, seed=7, say=print)
-    assert (report.violations, report.faults + report.missed) == ([], 2)
+    # Of this seed the first two are a power cut and a kill after the second object: both come to pass at any pace.
+    report = run(tmp_path, number=2, seed=56, say=print)
+    assert (report.violations, report.faults, report.missed) == ([], 2, 0)
 
 
 def test_an_attempt_that_dies_before_its_results_are_entered_leaves_no_files_behind(tmp_path: Path) -> None:
     report = run(tmp_path, number=1, seed=7, fault="kill worker.result_kept 5", say=print)
     assert (report.violations, report.faults) == ([], 1)
+
+
+def test_a_node_that_does_not_come_back_is_named_with_seed_and_step_and_its_logs_are_kept(tmp_path: Path) -> None:
+    ended = _commanded(tmp_path, "--number", "2", "--mutation", "does-not-come-back", "--fault", "node")
+    assert ended.returncode == 1
+    assert re.search(r"^FAULT step 0 \(node killed .*\), seed 7: stuck: .* not come back", ended.stdout, re.MULTILINE)
+    assert re.search(r"^1 faults .*: 0 lost, 0 twice, 1 stuck, .*; seed 7, sqlite$", ended.stdout, re.MULTILINE)
+    (folder,) = tmp_path.iterdir()
+    assert f"lie in {folder}." in ended.stdout
+    assert "starts once" in (folder / "node" / "node.log").read_text()
+    assert (folder / "kept" / "fullfield.db").exists()
+
+
+def test_a_run_without_a_violation_ends_with_0_and_leaves_nothing(tmp_path: Path) -> None:
+    ended = _commanded(tmp_path, "--number", "0")
+    assert (ended.returncode, list(tmp_path.iterdir())) == (0, [])
+    assert ended.stdout.startswith("0 faults")
 
 
 def test_a_pacs_that_is_away_for_two_days_gets_everything_once(tmp_path: Path) -> None:
@@ -55,6 +74,7 @@ def test_a_node_struck_forty_times_loses_duplicates_and_forgets_nothing(
 ) -> None:
     report = run(tmp_path, number=40, seed=8, database=database, say=print)
     assert (report.violations, report.faults + report.missed) == ([], 40)
+    assert report.faults >= 20
 
 
 @pytest.mark.long
@@ -100,3 +120,15 @@ keep_journal(root / "journal")
     forget_unsynced(tmp_path / "journal", tmp_path)
     files = [path for room in ("incoming", "objects") for path in (tmp_path / room).rglob("*") if path.is_file()]
     assert {str(path.relative_to(tmp_path)): path.stat().st_size for path in files} == left
+
+
+def _commanded(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """`python -m tests.harness`, with its folder of this run in `folder`."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.harness", *options],
+        cwd=CHECKOUT,
+        env=os.environ | {"TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )

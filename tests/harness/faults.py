@@ -67,9 +67,14 @@ def drawn(step: int, dice: random.Random, here: Place) -> Fault:
     return KINDS[dice.choice(possible)].draw(step, dice)
 
 
-def named(name: str, step: int, dice: random.Random) -> Fault:
-    """The fault of this name: one of `KINDS`, or ``DEED POINT TURN``, the deed being kill, power, EIO or ENOSPC."""
+def named(name: str, step: int, dice: random.Random, here: Place) -> Fault:
+    """The fault of this name: one of `KINDS`, or ``DEED POINT TURN``, the deed being kill, power, EIO or ENOSPC.
+
+    ValueError for one that cannot be done at this place.
+    """
     if name in KINDS:
+        if not KINDS[name].possible(here):
+            raise ValueError(f"The fault {name!r} cannot be done with this disk and database.")
         return KINDS[name].draw(step, dice)
     deed, point, turn = name.split()
     if deed == "power":
@@ -330,5 +335,6 @@ KINDS: dict[str, Kind] = {
     "cut": Kind(_connections_cut, 2),
     "silent": Kind(_network_silent),
     "slow": Kind(_network_slow),
-    "clock": Kind(_clock_jumps),
+    # PostgreSQL's clock is its server's.
+    "clock": Kind(_clock_jumps, possible=lambda here: here.database is None),
 }

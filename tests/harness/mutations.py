@@ -170,6 +170,20 @@ def _results_tell_when_they_were_made() -> None:
     outcome._keep = dated
 
 
+def _does_not_come_back() -> None:
+    from config.errors import ConfigError
+    from storage.database import Database
+
+    migrate = Database.migrate
+
+    def only_once(database: Database) -> None:
+        if not database.is_new():
+            raise ConfigError("This node starts once.")
+        migrate(database)
+
+    Database.migrate = only_once  # type: ignore[method-assign]
+
+
 MUTATIONS: dict[str, Mutation] = {
     "no-folder-sync": Mutation(
         "The folder of a kept file is not synced.",
@@ -227,6 +241,7 @@ MUTATIONS: dict[str, Mutation] = {
         "kill delivery.taken 1",
         "stuck",
     ),
+    "does-not-come-back": Mutation("A node starts once, and no more.", _does_not_come_back, "node", "stuck"),
     "audit-rows-of-their-own": Mutation(
         "The audit row of an object is committed after the object.",
         _audit_rows_of_their_own,

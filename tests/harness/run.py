@@ -6,10 +6,12 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from config.errors import FullfieldError
 from tests.harness.checks import Judge
 from tests.harness.faults import Work, drawn, named
 from tests.harness.place import Place, place
@@ -93,7 +95,7 @@ def run(
         def holds(step: int) -> bool:
             begun = time.monotonic()
             dice = random.Random(f"{seed}/{step}")
-            chosen = named(fault, step, dice) if fault is not None else drawn(step, dice, here)
+            chosen = named(fault, step, dice, here) if fault is not None else drawn(step, dice, here)
             senders = ward.senders(step, here.to_node.port, dice)
             came_to_pass, violations = _strike(here, judge, chosen.strike, senders, patience)
             report.faults += came_to_pass
@@ -108,7 +110,9 @@ def run(
             if all(holds(step) for step in range(first, first + number)):
                 report.violations += _in_the_end(judge, say)
             else:
-                shutil.copytree(here.disk.root, folder / "kept")
+                # The node may run, and a file go while it is copied.
+                with suppress(shutil.Error):
+                    shutil.copytree(here.disk.root, folder / "kept")
         except KeyboardInterrupt:
             say("broken off")
         judge.close()
@@ -133,14 +137,22 @@ def _strike(
 
     for sender in senders:
         sender.start()
-    came_to_pass = strike(here, Work(senders, is_done, judge.is_at_work))
-    while not is_done():
-        here.node.tend()
-        time.sleep(0.1)
+    came_to_pass, gone = True, None
+    try:
+        came_to_pass = strike(here, Work(senders, is_done, judge.is_at_work))
+        while not is_done():
+            here.node.tend()
+            time.sleep(0.1)
+    except (RuntimeError, TimeoutError, FullfieldError) as error:
+        gone = Violation("stuck", f"what the fault struck does not come back: {error}")
     stuck = [Violation("stuck", f"{sender.name} is not rid of its objects") for sender in senders if sender.is_alive()]
     for sender in senders:
         sender.give_up()
         judge.acknowledge(sender.acknowledged)
+    if gone is not None:
+        # There is nothing more to judge, and a node that hangs would be waited for.
+        here.node.kill()
+        return came_to_pass, [gone]
     why = judge.why_unsettled()
     if why is not None:
         stuck.append(Violation("stuck", f"for {patience:g} s nothing has happened, and {why}"))

@@ -10,12 +10,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.errors import DamagedObject, StorageFull, StorageUnavailable
+from dicom_node.network.incoming import IncomingFile
 from storage.files import ObjectStore, StoredFile
 
 CONTENT = b"a cine" * 1000
@@ -237,3 +239,25 @@ def test_sweeping_spares_what_is_being_written(store: ObjectStore) -> None:
     os.utime(old, (time.time() - 7200, time.time() - 7200))
     assert store.sweep(older_than_seconds=3600) == 1
     assert not old.exists() and new.exists()
+
+
+def test_sweeping_spares_what_is_held_however_old_a_clock_makes_it_look(store: ObjectStore) -> None:
+    swept = []
+
+    def fill(file: BinaryIO) -> None:
+        file.write(b"half of it")
+        swept.append(store.sweep(older_than_seconds=-3600))
+
+    store.write_with(fill)
+    assert (swept, len(kept(store))) == ([0], 1)
+
+
+def test_sweeping_spares_what_is_received_until_it_is_kept_or_dropped(store: ObjectStore) -> None:
+    file = IncomingFile(store.incoming, lambda: b"header", lambda: True)
+    file.write(b"fragment")
+    assert store.sweep(older_than_seconds=-3600) == 0
+    digest = file.complete()
+    assert store.sweep(older_than_seconds=-3600) == 0
+    store.keep(file.path, digest)
+    file.discard()
+    assert kept(store) == [store.path(digest)]
