@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -50,6 +51,11 @@ log = structlog.get_logger()
 
 _ACTOR = "node"
 _CLOCK_SECONDS = 0.5
+
+#: A stop takes no longer. docs/how-to/install.md says so, and a service manager has to wait for more.
+STOP_SECONDS = 45.0
+#: Of these, what the last words to the audit trail may take.
+_FAREWELL_SECONDS = 10.0
 
 
 class Node:
@@ -177,23 +183,20 @@ class Node:
 
     def stop(self) -> None:
         """Receive no more, end what can be ended soon, and leave the rest for the next start."""
+        end = time.monotonic() + STOP_SECONDS - _FAREWELL_SECONDS
         self._stopping.set()
-        # The workers end while associations come to theirs.
-        self._supervisor.dismiss()
-        if self._web is not None:
-            self._web.stop()
-        self._listener.stop()
-        self._supervisor.stop()
-        self._courier.stop()
-        self._commitments.stop()
-        self._seeker.stop()
-        self._upkeep.stop()
-        self._scrubber.stop()
-        self._fetcher.stop()
-        # One that never began has no end either; `ident` is None for a thread that was not started.
+        # All are told at once, so that the time of one is not taken from another.
+        stops = [self._web.stop] if self._web is not None else []
+        stops += [self._supervisor.stop, self._listener.stop, self._upkeep.stop, self._scrubber.stop]
+        stops += [rounds.stop for rounds in (self._courier, self._commitments, self._seeker, self._fetcher)]
+        ending = [threading.Thread(target=stop, name="end", daemon=True) for stop in stops]
+        for thread in ending:
+            thread.start()
+        for thread in [*ending, self._clock, self._cataloguer]:
+            # One that never began has no end either; `ident` is None for a thread that was not started.
+            if thread.ident is not None:
+                thread.join(max(0.0, end - time.monotonic()))
         if self._clock.ident is not None:
-            self._clock.join()
-            self._cataloguer.join()
             self._tell(Action.NODE_STOPPED)
         self._database.close()
         self._root_lock.release()

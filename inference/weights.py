@@ -135,7 +135,10 @@ def _card(folder: Path) -> _Card:
             raise WeightsError(f"weights of profile {folder.name} are of a later Fullfield; install that")
         return _Card(version=str(card["version"]), sha256=dict(card["sha256"]))
     except OSError as error:
-        raise WeightsError(f"weights of profile {folder.name} are not installed: model.json is missing") from error
+        raise WeightsError(
+            f"weights of profile {folder.name} are not installed: {folder} holds no model.json; the administrator of "
+            "this machine puts them there"
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"weights of profile {folder.name}: model.json is damaged; install them again") from error
 

@@ -1,8 +1,12 @@
 """`fullfield node`: receive, reconstruct and deliver, until told to stop."""
 
 import gc
+import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +27,7 @@ def node(settings: SettingsFile = None) -> None:
     """
     from dicom_node import service_manager
     from dicom_node.logs import configure_logs
-    from dicom_node.node import Node
+    from dicom_node.node import STOP_SECONDS, Node
     from dicom_node.signals import Signals
 
     chosen = settings_in(settings)
@@ -43,7 +47,28 @@ def node(settings: SettingsFile = None) -> None:
             service_manager.ready()
     finally:
         service_manager.stopping()
-        running.stop()
+        with _in_time(STOP_SECONDS):
+            running.stop()
+    _leave()
+
+
+@contextmanager
+def _in_time(seconds: float) -> Iterator[None]:
+    """End the process when this is not done in time; what it leaves is as safe as after a crash."""
+    overdue = threading.Timer(seconds, os._exit, [1])
+    overdue.daemon = True
+    overdue.start()
+    try:
+        yield
+    finally:
+        overdue.cancel()
+
+
+def _leave() -> None:
+    """End the process, whoever is still in a thread that waits for a peer or a disk."""
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def worker_command(settings: Path | None) -> list[str]:

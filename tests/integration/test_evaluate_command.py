@@ -60,4 +60,5 @@ def test_a_device_or_profile_that_is_not_there_is_one_line(fullfield, models, da
     status, _, err = fullfield("evaluate", data, "--models", models, "--device", "tpu")
     assert (status, err) == (1, "fullfield: device 'tpu' is unknown; use auto, cpu or cuda\n")
     status, _, err = fullfield("evaluate", data, "--profile", "other")
-    assert (status, err) == (1, "fullfield: weights of profile other are not installed: model.json is missing\n")
+    assert status == 1
+    assert err.startswith("fullfield: weights of profile other are not installed: ")

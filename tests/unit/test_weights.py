@@ -93,7 +93,10 @@ def test_a_missing_file_is_told_by_name(copied):
 
 
 def test_a_profile_that_is_not_there(tmp_path):
-    assert mistake(tmp_path) == f"weights of profile {PROFILE} are not installed: model.json is missing"
+    assert mistake(tmp_path) == (
+        f"weights of profile {PROFILE} are not installed: {tmp_path / PROFILE} holds no model.json; the administrator "
+        "of this machine puts them there"
+    )
     with pytest.raises(WeightsError, match="are not installed"):
         digest_of(PROFILE, tmp_path)
 
