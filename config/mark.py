@@ -1,12 +1,18 @@
 """How generated pixels are marked in the picture: a route can change the look, never whether."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Border = Literal["solid", "dashed"]
 Position = Literal["auto", "top-left", "top-right", "bottom-left", "bottom-right"]
 Contrast = Literal["auto", "bright", "dark"]
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable() or value.isspace():
+        raise ValueError(f"must be text of one line in printable characters, not {value!r}")
+    return value
 
 
 class Mark(BaseModel):
@@ -20,12 +26,17 @@ class Mark(BaseModel):
         "it, and the header says so; a destination that refuses the presentation state fails the job.",
     )
     border: Border = Field(default="solid", description="Line along the edge of the aperture: `solid` or `dashed`.")
-    label: str = Field(
+    label: Annotated[str, AfterValidator(_printable)] = Field(
         default="GENERATED - NOT MEASURED",
         min_length=3,
         max_length=40,
-        pattern=r"^[ -~]*[!-~][ -~]*$",
-        description="Text burned into the generated pixels; 3 to 40 printable ASCII characters.",
+        description="Text burned into the generated pixels, in any language; 3 to 40 characters that the font has.",
+    )
+    font: str = Field(
+        default="",
+        description="TrueType or OpenType file that the label is written with, at the same path on every machine that "
+        "works on jobs. Empty: DejaVu Sans Condensed, which comes along, with Latin, Greek and Cyrillic letters among "
+        "others, but no Chinese, Japanese or Korean.",
     )
     position: Position = Field(
         default="auto",

@@ -5,6 +5,7 @@ The first route in the order of the file that matches an object takes it.
 
 import fnmatch
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,6 +24,8 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydicom.datadict import dictionary_VR, keyword_dict
 
+from config.errors import ConfigError
+from config.font import lacking
 from config.mark import Mark
 from config.mistakes import config_error, did_you_mean, place_in, read_toml
 from config.network import AETitle, Host, Port
@@ -374,6 +377,8 @@ def _disagreements(table: RouteTable) -> Iterator[tuple[KeyPath, str]]:
                 yield (list_name, index, "name"), f"{name!r} is taken; each name may stand once"
     known = [destination.name for destination in table.destinations]
     for index, route in enumerate(table.routes):
+        for of_mark, fault in _not_drawn(route.mark):
+            yield ("routes", index, "mark", of_mark), fault
         for position, name in enumerate(route.destinations):
             path = ("routes", index, "destinations", position)
             if name not in known:
@@ -389,3 +394,18 @@ def _disagreements(table: RouteTable) -> Iterator[tuple[KeyPath, str]]:
                 yield key, f"names {name!r}, which is not among the destinations{hint}"
             elif archive is not None and archive.url is not None:
                 yield key, f"names {name!r}, which is called by HTTP; only from a DICOM system is anything fetched"
+
+
+def _not_drawn(mark: Mark) -> Iterator[tuple[str, str]]:
+    """What keeps a label from being drawn: a viewer, which draws one that is not burned in, has fonts of its own."""
+    if not mark.burned_in:
+        return
+    try:
+        character = lacking(mark.label, mark.font)
+    except ConfigError:
+        yield "font", f"names {mark.font!r}, which cannot be read as a font here"
+        return
+    if character:
+        name = unicodedata.name(character, "no character that has a name")
+        hint = "name another font" if mark.font else "name one that has it in mark.font"
+        yield "label", f"has {character!r} ({name}), which the font cannot draw; {hint}"

@@ -3,11 +3,14 @@
 A result is written in the set of its source where that is sound; else in UTF-8.
 """
 
+import warnings
 from collections.abc import Sequence
 
+from pydicom.charset import convert_encodings, decode_bytes, default_encoding, encode_string
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.valuerep import TEXT_VR_DELIMS
 
 from inference.header import value_of
 
@@ -57,6 +60,20 @@ def decodes(element: DataElement, *, ascii_only: bool) -> bool:
     """Whether the text is of its character set, as far as that can be told."""
     text = "".join(map(str, _values(element))).replace(_LEFT_IN, "")
     return "\x1b" not in text and (text.isascii() if ascii_only else "\ufffd" not in text)
+
+
+def make_room_for(text: str, dataset: Dataset) -> None:
+    """Put a data set in UTF-8 where its character set cannot write a text that is to stand in it."""
+    terms = terms_of(dataset)
+    if text.isascii():
+        return
+    # What is not named is ASCII (PS3.5 6.1.2.1), for which pydicom takes Latin 1.
+    encodings = ["ascii" if encoding == default_encoding else encoding for encoding in convert_encodings(terms)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        written = encode_string(text, encodings)
+        if decode_bytes(written, encodings, TEXT_VR_DELIMS) != text:
+            dataset.SpecificCharacterSet = "ISO_IR 192"
 
 
 def as_meant(element: DataElement) -> DataElement:

@@ -5,9 +5,12 @@ from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+from PIL.ImageFont import FreeTypeFont
 from scipy.ndimage import maximum_filter
 
+from config.errors import ConfigError
+from config.font import font, lacking
 from config.mark import Mark
 from dicom_node.objects.views import frames_with_some, still_views
 from inference.on_disk import array_on_disk, in_turn, let_go
@@ -47,10 +50,13 @@ def draw_mark(
     another time; black, white: stored values that are shown so. The border runs round all that was measured, and a
     thin dotted line parts what was measured in the frame from what was measured at another time. The label keeps one
     place through the cine when one lies outside of what was measured in every frame, else each position has its own.
-    Draws nothing where the mark is not to be burned in.
+    Draws nothing where the mark is not to be burned in. Raises ConfigError where the font cannot be read or lacks a
+    character of the label.
     """
     if not mark.burned_in:
         return Drawn(frames=len(stored), labelled=0, burned_in=False)
+    if character := lacking(mark.label, mark.font):
+        raise ConfigError(f"The font of the mark cannot draw {character!r}; the administrator names another one.")
     taken_over = frames_with_some(elsewhen)
     for frame in taken_over:
         ink, _ = _ink_and_paper(stored[frame : frame + 1], aperture[frame : frame + 1], mark, 1, black, white)
@@ -114,7 +120,7 @@ class _Label:
         self._margins = (max(2, min(shape) // 64), 1)
         largest = min(48, max(_SMALLEST_FONT, min(shape) // 30))
         sizes = range(largest, _SMALLEST_FONT - 1, -2)
-        self._stamps = [stamp for size in sizes for stamp in _layouts(mark.label, size)]
+        self._stamps = [stamp for size in sizes for stamp in _layouts(mark, size)]
 
     def place(self, taken: Mask) -> tuple[Stamp, int, int] | None:
         """The first stamp that fits beside `taken` (h, w), with its top and left; or None."""
@@ -179,22 +185,22 @@ def _ink_and_paper(
     return (white, black) if contrast == "bright" else (black, white)
 
 
-def _layouts(label: str, size: int) -> list[Stamp]:
+def _layouts(mark: Mark, size: int) -> list[Stamp]:
     """The text on one line, on two, and both upright: (h, w) float32 in [0, 1], 1 = ink."""
-    flat = [_written(label, size)]
+    label, face = mark.label, font(mark.font, size)
+    flat = [_written(label, face, size)]
     spaces = [at for at, character in enumerate(label) if character == " "]
     if spaces:
         middle = min(spaces, key=lambda at: abs(at - len(label) / 2))
-        flat.append(_written(label[:middle].rstrip(" -") + "\n" + label[middle:].lstrip(" -"), size))
+        flat.append(_written(label[:middle].rstrip(" -") + "\n" + label[middle:].lstrip(" -"), face, size))
     return [*flat, *(np.rot90(stamp) for stamp in flat)]
 
 
-def _written(text: str, size: int) -> Stamp:
-    font = ImageFont.load_default(size)
+def _written(text: str, face: FreeTypeFont, size: int) -> Stamp:
     padding = max(2, size // 4)
-    left, top, right, bottom = ImageDraw.Draw(Image.new("L", (1, 1))).multiline_textbbox((0, 0), text, font=font)
+    left, top, right, bottom = ImageDraw.Draw(Image.new("L", (1, 1))).multiline_textbbox((0, 0), text, font=face)
     page = Image.new("L", (int(right - left) + 2 * padding, int(bottom - top) + 2 * padding))
-    ImageDraw.Draw(page).multiline_text((padding - left, padding - top), text, fill=255, font=font)
+    ImageDraw.Draw(page).multiline_text((padding - left, padding - top), text, fill=255, font=face)
     return np.asarray(page, dtype=np.float32) / np.float32(255)
 
 

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
 from config.mark import Mark
+from dicom_node.objects.character_set import make_room_for
 from dicom_node.objects.companion import Companion, reference, series_reference
 from dicom_node.objects.identity import Origin
 from dicom_node.objects.mark import label_box
@@ -121,6 +122,7 @@ class MarkedView(_State):
             content_label="GENERATED_MARKED",
             description="GENERATED pixels marked",
         )
+        make_room_for(origin.mark.label, self)
         # Graphic Layer (C.10.7) and Graphic Annotation (C.10.5).
         layer = GraphicLayer(
             layer_name=_LAYER,

@@ -28,6 +28,7 @@ from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 
 from dicom_node.objects import concepts
 from dicom_node.objects.account import Account, Shares, View
+from dicom_node.objects.character_set import make_room_for
 from dicom_node.objects.companion import Companion, reference
 from dicom_node.objects.concepts import coded
 from dicom_node.objects.identity import Origin
@@ -104,6 +105,7 @@ class Report(Companion):
             title="Report on GENERATED pixels",
             origin=draft.origin,
         )
+        make_room_for(draft.origin.mark.label, self)
         self.CodingSchemeIdentificationSequence = [concepts.scheme()]
         # SR Document Series (C.17.1) and General (C.17.2).
         self.ReferencedPerformedProcedureStepSequence = Sequence()

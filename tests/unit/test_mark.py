@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import ImageFont
 
+from config.errors import ConfigError
+from config.font import LACKING, font
 from config.mark import Mark
-from dicom_node.objects.mark import draw_mark
+from dicom_node.objects.mark import _written, draw_mark
 from tests.factory import Box, centre, measured
 
 BLACK, WHITE, GREY = 0, 4095, 1500
@@ -170,10 +173,41 @@ def test_signed_values_are_drawn_as_such():
     assert stored.max() == 2047
 
 
-@pytest.mark.parametrize("label", ["", "AI", "   ", "Erzeugt – nicht gemessen", "two\nlines", "x" * 41])
+@pytest.mark.parametrize("label", ["", "AI", "   ", "\u3000" * 3, "two\nlines", "tab\there", "x" * 41])
 def test_a_label_that_cannot_be_drawn_is_refused(label):
     with pytest.raises(ValueError, match="label"):
         Mark(label=label)
+
+
+@pytest.mark.parametrize("label", ["ERZEUGT FÜR ÄRZTE: KÜNSTLICH", "СГЕНЕРИРОВАНО, НЕ ИЗМЕРЕНО", "GÉNÉRÉ – NON MESURÉ"])
+def test_a_label_is_written_in_its_own_letters(label):
+    with_boxes = "".join(character if character.isascii() else LACKING for character in label)
+    pages = [np.asarray(_written(text, font("", 20), 20)) for text in (label, with_boxes)]
+    assert pages[0].shape != pages[1].shape or np.abs(pages[0] - pages[1]).max() > 0.5
+    stored, aperture, drawn = marked(centre(512, 512), 1, 512, 512, Mark(label=label))
+    top, left, bottom, right = label_of(stored[0], aperture[0])
+    assert drawn.labelled == 1
+    assert (stored[0, top:bottom, left:right] > WHITE / 2).any()
+
+
+def test_a_character_that_the_font_lacks_is_not_drawn_as_a_box():
+    with pytest.raises(ConfigError, match=r"cannot draw '山'; the administrator names another"):
+        marked(centre(512, 512), 1, 512, 512, Mark(label="山 GENERATED"))
+
+
+def test_a_label_is_written_in_the_font_that_is_named(tmp_path):
+    other = ImageFont.load_default(20)  # Pillow's own, which has ASCII alone
+    (tmp_path / "other.ttf").write_bytes(other.font_bytes)
+    named = Mark(font=str(tmp_path / "other.ttf"))
+    ours, theirs = (marked(centre(512, 512), 1, 512, 512, mark)[0] for mark in (Mark(), named))
+    assert (ours != theirs).any()
+    with pytest.raises(ConfigError, match="cannot draw 'Ü'"):
+        marked(centre(512, 512), 1, 512, 512, Mark(label="KÜNSTLICH", font=named.font))
+
+
+def test_a_font_that_is_not_there_is_said():
+    with pytest.raises(ConfigError, match=r"/no/such.ttf cannot be read here"):
+        marked(centre(512, 512), 1, 512, 512, Mark(font="/no/such.ttf"))
 
 
 def test_what_was_measured_at_another_time_lies_within_the_border_and_is_parted_by_a_dotted_line():

@@ -12,6 +12,7 @@ from pydicom import dcmread, dcmwrite
 from config.mark import Mark
 from dicom_node.objects.identity import Origin
 from dicom_node.objects.presentation_state import presentation_states
+from dicom_node.objects.report import ReportDraft
 from dicom_node.objects.secondary_capture import secondary_captures
 from inference.aperture import apertures_from_attributes
 from tests.factory import Box, measured, reconstruction, write, xa
@@ -109,6 +110,35 @@ def test_the_border_of_what_was_measured_is_drawn_and_the_label_beside_it():
     right, bottom = text.BoundingBoxBottomRightHandCorner
     assert right <= 60 or left >= 200 or bottom <= 70 or top >= 180
     assert "ReferencedFrameNumber" not in annotation.ReferencedImageSequence[0]
+
+
+@pytest.mark.parametrize(
+    ("label", "charset", "name", "written"),
+    [
+        ("KÜNSTLICH ERZEUGT", "ISO_IR 100", "Müller^Jörg", "ISO_IR 100"),
+        ("СГЕНЕРИРОВАНО", "ISO_IR 144", "Иванов^Иван", "ISO_IR 144"),
+        ("СГЕНЕРИРОВАНО", "ISO_IR 100", "Müller^Jörg", "ISO_IR 192"),
+        ("СГЕНЕРИРОВАНО", None, "Invented^Patient", "ISO_IR 192"),
+        ("ERZEUGT – NICHT GEMESSEN", "ISO_IR 100", "Müller^Jörg", "ISO_IR 192"),
+        ("生成画像", ["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう", ["", "ISO 2022 IR 87"]),
+        ("СГЕНЕРИРОВАНО Ü", ["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう", "ISO_IR 192"),
+        ("GENERATED", "ISO_IR 100", "Müller^Jörg", "ISO_IR 100"),
+    ],
+)
+def test_state_and_report_tell_the_label_and_the_name_in_a_character_set_that_has_both(label, charset, name, written):
+    source = xa(patient_name=name, charset=charset)
+    mark = Mark(label=label, burned_in=label.isascii() or label[0] in "KСE")
+    pictures, (marked, _), result = made(source, mark=mark)
+    (text,) = marked.GraphicAnnotationSequence[0].TextObjectSequence
+    assert text.UnformattedTextValue == label
+    assert marked.SpecificCharacterSet == written
+    assert marked.PatientName == name
+    origin = Origin.of(result.provenance, route="chest", mark=mark)
+    report = read(ReportDraft.of(source, pictures, [marked], result, origin=origin).finished())
+    notes = [str(element.value) for element in report.iterall() if element.keyword == "TextValue"]
+    assert any(label in note for note in notes) == mark.burned_in
+    assert report.PatientName == name
+    assert pictures[0].get("SpecificCharacterSet") == (charset or None)
 
 
 def test_the_label_does_not_lie_over_the_one_that_is_burned_in():

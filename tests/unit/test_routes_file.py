@@ -177,12 +177,31 @@ def test_a_wrong_rule_is_told(written, rule, told):
         ("quiet_seconds = 0", "routes[0].quiet_seconds must be more than 0, not 0."),
         ('mark.border = "none"', "routes[0].mark.border must be one of 'solid' or 'dashed', not 'none'."),
         ('mark.label = ""', "routes[0].mark.label must have 3 or more characters, not ''."),
+        (
+            'mark.label = "\\n\\n\\n"',
+            "routes[0].mark.label must be text of one line in printable characters, not '\\n\\n\\n'.",
+        ),
+        (
+            'mark.label = "AI 生成画像"',
+            "routes[0].mark.label has '生' (CJK UNIFIED IDEOGRAPH-751F), which the font cannot draw; name one that has "
+            "it in mark.font.",
+        ),
+        (
+            'mark.font = "/no/such.ttf"',
+            "routes[0].mark.font names '/no/such.ttf', which cannot be read as a font here.",
+        ),
         ('match.calling_ae = "CARM1"', "routes[0].match.calling_ae must be a list, not 'CARM1'."),
     ],
 )
 def test_a_wrong_value_is_told(written, line, told):
     rest = "" if line.startswith("name") else 'name = "a"\n'
     assert mistakes(written(f'[[routes]]\n{line}\ndestinations = ["pacs"]\n{rest}{PACS}')) == [f"line 2: {told}"]
+
+
+@pytest.mark.parametrize("mark", ['label = "KÜNSTLICH"', 'label = "СИНТЕЗ"', 'label = "生成画像"\nburned_in = false'])
+def test_a_label_that_the_font_has_or_a_viewer_draws_is_taken(written, mark):
+    file = written(f'[[routes]]\nname = "a"\ndestinations = ["pacs"]\n[routes.mark]\n{mark}\n{PACS}')
+    assert f'label = "{load_routes(file).routes[0].mark.label}"' in mark
 
 
 @pytest.mark.parametrize("key", ["fetch_priors", "refetch"])
