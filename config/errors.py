@@ -54,4 +54,4 @@ class DamagedObject(FullfieldError):
 
 
 class LeaseLost(FullfieldError):
-    """Another worker holds the job now: this worker drops its work."""
+    """Another holds the job, or the delivery, now, or it is settled: who held it drops its work."""

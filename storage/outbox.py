@@ -1,18 +1,30 @@
 """The outbox: which object is to go to which destination, and what became of it."""
 
+import uuid
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from config.errors import FullfieldError
+from config.errors import FullfieldError, LeaseLost
 from storage.database import current_time
+from storage.leases import OF_OWNER
 from storage.schema import Delivery, Job, StoredObject
 from storage.states import DeliveryState
 
 #: Of the lock by which one at a time takes what goes to a destination, on PostgreSQL.
 _TAKING = 7461
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A sender's hold on a delivery."""
+
+    delivery_id: int
+    #: Its owner, and what no other hold has: the fence against a sender that has lost the delivery unawares.
+    holder: str
 
 
 class UnknownDelivery(FullfieldError):
@@ -42,7 +54,7 @@ def add_delivery(tx: Session, *, job: Job, object: StoredObject, destination: st
 
 def claim_deliveries(
     tx: Session, destination: str, *, owner: str, lease_seconds: float, most: int = 1, most_bytes: int = 1 << 62
-) -> list[tuple[Delivery, StoredObject]]:
+) -> list[tuple[Delivery, StoredObject, Hold]]:
     """Take what is next due to a destination: up to so many objects, and no more once they have so many bytes.
 
     The highest priority of a job goes first, and of a priority what was made first: so what has waited for a
@@ -54,7 +66,7 @@ def claim_deliveries(
     if tx.get_bind().dialect.name == "postgresql":
         # Two who took at once would not see what the other takes. SQLite has one writer at a time.
         tx.execute(select(func.pg_advisory_xact_lock(_TAKING, func.hashtext(destination))))
-    now = current_time(tx)
+    now, holder = current_time(tx), f"{owner}{OF_OWNER}{uuid.uuid4().hex}"
     ahead, its_job = aliased(Delivery), aliased(Job)
     held_up = (
         select(its_job.study_instance_uid)
@@ -85,27 +97,38 @@ def claim_deliveries(
         object.id: object
         for object in tx.scalars(select(StoredObject).where(StoredObject.id.in_([each.object_id for each in due])))
     }
-    taken: list[tuple[Delivery, StoredObject]] = []
+    taken: list[tuple[Delivery, StoredObject, Hold]] = []
     size = 0
     for delivery in due:
         if size >= most_bytes:
             break
         object = objects[delivery.object_id]
         delivery.attempts += 1
-        delivery.lease_owner = owner
+        delivery.lease_owner = holder
         delivery.lease_until = now + timedelta(seconds=lease_seconds)
-        taken.append((delivery, object))
+        taken.append((delivery, object, Hold(delivery.id, holder)))
         size += object.size
     tx.flush()
     return taken
 
 
-def keep_hold(tx: Session, deliveries: Iterable[int], *, owner: str, lease_seconds: float) -> None:
-    """Keep others away from deliveries for longer that this owner still holds."""
-    held = update(Delivery).where(
-        Delivery.id.in_(list(deliveries)), Delivery.lease_owner == owner, Delivery.state == DeliveryState.WAITING
+def keep_hold(tx: Session, holds: Iterable[Hold], *, lease_seconds: float) -> set[int]:
+    """Keep others away for longer from deliveries that wait and are still held; the numbers of these.
+
+    Where another has taken one of them they are none, and free: else two senders might have objects of one study.
+    """
+    holders = {hold.delivery_id: hold.holder for hold in holds}
+    waiting = select(Delivery.id, Delivery.lease_owner).where(
+        Delivery.id.in_(holders), Delivery.state == DeliveryState.WAITING
     )
-    tx.execute(held.values(lease_until=current_time(tx) + timedelta(seconds=lease_seconds)))
+    found = tx.execute(waiting.order_by(Delivery.id).with_for_update()).tuples().all()
+    held = {delivery_id for delivery_id, holder in found if holder == holders[delivery_id]}
+    still = update(Delivery).where(Delivery.id.in_(held))
+    if len(held) < len(found):
+        tx.execute(still.values(lease_owner=None, lease_until=None))
+        return set()
+    tx.execute(still.values(lease_until=current_time(tx) + timedelta(seconds=lease_seconds)))
+    return held
 
 
 def acknowledge(tx: Session, delivery_id: int, *, status: int) -> Delivery:
@@ -118,27 +141,41 @@ def acknowledge(tx: Session, delivery_id: int, *, status: int) -> Delivery:
     return delivery
 
 
-def postpone(tx: Session, delivery_id: int, *, reason: str, status: int | None, wait_seconds: float) -> Delivery:
-    """Try again after a wait; a delivery that is no longer waiting stays as it is.
+def postpone(tx: Session, hold: Hold, *, reason: str, status: int | None, wait_seconds: float) -> Delivery:
+    """Try again after a wait. LeaseLost if the delivery is no longer this sender's.
 
     status: what the destination answered (PS3.7 C), or None if it did not.
     """
-    delivery = _locked(tx, delivery_id)
-    if delivery.state == DeliveryState.WAITING:
-        _settle(delivery, DeliveryState.WAITING, reason=reason, status=status)
-        delivery.not_before = current_time(tx) + timedelta(seconds=wait_seconds)
-        tx.flush()
+    delivery = _held(tx, hold)
+    _settle(delivery, DeliveryState.WAITING, reason=reason, status=status)
+    delivery.not_before = current_time(tx) + timedelta(seconds=wait_seconds)
+    tx.flush()
     return delivery
 
 
-def refuse(tx: Session, delivery_id: int, *, reason: str, status: int | None) -> Delivery:
-    """The destination will not take the object; a delivery that is no longer waiting stays as it is."""
-    return _give_up(tx, delivery_id, DeliveryState.REFUSED, reason, status)
+def refuse(tx: Session, hold: Hold, *, reason: str, status: int | None) -> Delivery:
+    """The destination will not take the object. LeaseLost as in `postpone`."""
+    delivery = _held(tx, hold)
+    _settle(delivery, DeliveryState.REFUSED, reason=reason, status=status)
+    tx.flush()
+    return delivery
 
 
-def abandon(tx: Session, delivery_id: int, *, reason: str, status: int | None = None) -> Delivery:
-    """Stop trying; a delivery that is no longer waiting stays as it is."""
-    return _give_up(tx, delivery_id, DeliveryState.ABANDONED, reason, status)
+def abandon(tx: Session, hold: Hold, *, reason: str, status: int | None = None) -> Delivery:
+    """Stop trying. LeaseLost as in `postpone`."""
+    delivery = _held(tx, hold)
+    _settle(delivery, DeliveryState.ABANDONED, reason=reason, status=status)
+    tx.flush()
+    return delivery
+
+
+def withhold(tx: Session, delivery_id: int, *, reason: str) -> Delivery:
+    """The object is not to be sent, whoever holds it; a delivery that is no longer waiting stays as it is."""
+    delivery = _locked(tx, delivery_id)
+    if delivery.state == DeliveryState.WAITING:
+        _settle(delivery, DeliveryState.REFUSED, reason=reason, status=None)
+        tx.flush()
+    return delivery
 
 
 def send_again(tx: Session, delivery_id: int, *, reason: str) -> Delivery:
@@ -168,14 +205,6 @@ def outstanding(tx: Session, job_id: int) -> dict[DeliveryState, int]:
     return {state: counted.get(state, 0) for state in DeliveryState}
 
 
-def _give_up(tx: Session, delivery_id: int, state: DeliveryState, reason: str, status: int | None) -> Delivery:
-    delivery = _locked(tx, delivery_id)
-    if delivery.state == DeliveryState.WAITING:
-        _settle(delivery, state, reason=reason, status=status)
-        tx.flush()
-    return delivery
-
-
 def _settle(delivery: Delivery, state: DeliveryState, *, reason: str | None, status: int | None) -> None:
     delivery.state = state
     delivery.reason = reason
@@ -194,3 +223,10 @@ def _locked(tx: Session, delivery_id: int) -> Delivery:
         raise UnknownDelivery(f"There is no delivery {delivery_id}.")
     tx.execute(select(Job.id).where(Job.id == job_id).with_for_update())
     return tx.get_one(Delivery, delivery_id, with_for_update=True, populate_existing=True)
+
+
+def _held(tx: Session, hold: Hold) -> Delivery:
+    delivery = _locked(tx, hold.delivery_id)
+    if delivery.state != DeliveryState.WAITING or delivery.lease_owner != hold.holder:
+        raise LeaseLost(f"Delivery {hold.delivery_id} is no longer its sender's.")
+    return delivery

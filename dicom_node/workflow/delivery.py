@@ -7,6 +7,7 @@ objects are the same, and a destination takes them as one.
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TypeVar
 import structlog
 from sqlalchemy.orm import Session
 
-from config.errors import DamagedObject, FullfieldError, PeerRefused, PeerUnavailable
+from config.errors import DamagedObject, FullfieldError, LeaseLost, PeerRefused, PeerUnavailable
 from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
 from dicom_node.logs import hashed
@@ -35,13 +36,12 @@ from dicom_node.workflow.settlement import (
     settle_acknowledged,
     settle_postponed,
     settle_refused,
-    still_waiting,
+    still_held,
     take,
 )
 from storage.database import Database
 from storage.faultpoint import faultpoint
 from storage.files import ObjectStore
-from storage.outbox import keep_hold
 from storage.schema import Delivery, Job
 
 log = structlog.get_logger()
@@ -116,14 +116,13 @@ class Courier(Rounds):
                 self._refuse(consignment, None, f"destination {name!r} is no longer in the routes file")
             return
         left = [consignment for consignment in left if self._is_whole(consignment, destination)]
-        while left and not self.stopping.is_set():
+        while not self.stopping.is_set() and (left := self._still_held(left)):
             left = self._associate(destination, left)
-            left = self._settle(partial(still_waiting, consignments=left))
 
     def _associate(self, destination: Destination, consignments: list[Consignment]) -> list[Consignment]:
         """Send over one association; what is left to be sent over another."""
         left = list(consignments)
-        held_since = self._keep_hold(left, float("-inf"))
+        held_since = time.monotonic()
         calling_ae = destination.calling_ae or self._calling_ae
         try:
             paths = self._files(destination, calling_ae, [consignment.digest for consignment in left])
@@ -131,9 +130,13 @@ class Courier(Rounds):
                 faultpoint("delivery.receipt")
                 self._acknowledge(left.pop(0), destination, sent.status)
                 faultpoint("delivery.settled")
-                held_since = self._keep_hold(left, held_since)
                 if self.stopping.is_set():
                     break
+                if time.monotonic() - held_since > _LEASE_SECONDS / 3:
+                    held = self._still_held(left)
+                    if len(held) < len(left):
+                        return held
+                    held_since = time.monotonic()
         except PeerRefused as error:
             if left:
                 self._refuse(left.pop(0), destination, str(error), getattr(error, "status", None))
@@ -148,14 +151,14 @@ class Courier(Rounds):
             self._postpone(left, destination, what, None)
         return []
 
-    def _keep_hold(self, left: list[Consignment], since: float) -> float:
-        """Keep others away from what is left, if they have been kept away for a while; since when they are."""
-        now = time.monotonic()
-        if now - since < _LEASE_SECONDS / 3:
-            return since
-        numbers = [consignment.delivery_id for consignment in left]
-        self._settle(lambda tx: keep_hold(tx, numbers, owner=self._name, lease_seconds=_LEASE_SECONDS))
-        return now
+    def _still_held(self, left: list[Consignment]) -> list[Consignment]:
+        """What is left without what is no longer this courier's; from the rest others keep away for longer."""
+        if not left:
+            return []
+        held = self._settle(partial(still_held, consignments=left, lease_seconds=_LEASE_SECONDS))
+        if len(held) < len(left):
+            _dropped(left[0].destination, len(left) - len(held))
+        return held
 
     def _send(self, destination: Destination, calling_ae: str, paths: list[Path]) -> Iterator[Sent]:
         timeout, credentials = self._settings.timeout_seconds, self._credentials
@@ -209,7 +212,11 @@ class Courier(Rounds):
             settle_refused(tx, consignment, destination, reason=reason, status=status)
             self._committed(tx, consignment, destination)
 
-        self._settle(refused)
+        try:
+            self._settle(refused)
+        except LeaseLost:
+            _dropped(consignment.destination, 1)
+            return
         self._copies.forget(consignment.destination, consignment.digest)
         log.warning("delivery refused", job=consignment.job_id, destination=consignment.destination, reason=reason)
 
@@ -227,27 +234,39 @@ class Courier(Rounds):
             return
         wait = self._breakers.failed(destination.name, max(consignment.attempt for consignment in consignments))
 
-        def put_off(tx: Session) -> None:
+        def put_off(tx: Session) -> int:
+            count = 0
             # In one order everywhere, so that no two transactions wait for each other's jobs.
             for consignment in sorted(consignments, key=lambda consignment: consignment.job_id):
-                settle_postponed(
-                    tx,
-                    consignment,
-                    destination,
-                    reason=reason,
-                    status=status,
-                    wait_seconds=wait,
-                    give_up_after=timedelta(hours=self._settings.give_up_after_hours),
-                )
+                with suppress(LeaseLost):
+                    settle_postponed(
+                        tx,
+                        consignment,
+                        destination,
+                        reason=reason,
+                        status=status,
+                        wait_seconds=wait,
+                        give_up_after=timedelta(hours=self._settings.give_up_after_hours),
+                    )
+                    count += 1
+            return count
 
-        self._settle(put_off)
-        log.warning(
-            "deliveries postponed",
-            destination=destination.name,
-            objects=len(consignments),
-            wait_seconds=round(wait, 1),
-            reason=reason,
-        )
+        count = self._settle(put_off)
+        if count < len(consignments):
+            _dropped(destination.name, len(consignments) - count)
+        if count:
+            log.warning(
+                "deliveries postponed",
+                destination=destination.name,
+                objects=count,
+                wait_seconds=round(wait, 1),
+                reason=reason,
+            )
 
     def _settle(self, step: Callable[[Session], _Answer]) -> _Answer:
         return persist(self._database, step, self.stopping.wait)
+
+
+def _dropped(destination: str, count: int) -> None:
+    """Tell that deliveries were settled by others, or taken by another sender after the lease had run out."""
+    log.info("deliveries are no longer this sender's", destination=destination, objects=count)

@@ -18,7 +18,17 @@ from config.routes import Destination
 from dicom_node.audit import Action, record
 from dicom_node.sop_classes import BESIDE
 from storage.database import current_time
-from storage.outbox import abandon, acknowledge, claim_deliveries, outstanding, postpone, refuse
+from storage.outbox import (
+    Hold,
+    abandon,
+    acknowledge,
+    claim_deliveries,
+    keep_hold,
+    outstanding,
+    postpone,
+    refuse,
+    withhold,
+)
 from storage.queue import move
 from storage.schema import Delivery, Job, StoredObject
 from storage.states import DeliveryState, ObjectKind
@@ -31,7 +41,8 @@ _ACTOR = "delivery"
 class Consignment:
     """A result on its way to one destination."""
 
-    delivery_id: int
+    #: On its delivery.
+    hold: Hold
     job_id: int
     #: How often it was tried, this time included.
     attempt: int
@@ -59,12 +70,12 @@ def take(
     claimed = claim_deliveries(
         tx, destination, owner=owner, lease_seconds=lease_seconds, most=most, most_bytes=most_bytes
     )
-    return [_consignment(delivery, object) for delivery, object in claimed]
+    return [_consignment(delivery, object, hold) for delivery, object, hold in claimed]
 
 
-def _consignment(delivery: Delivery, object: StoredObject) -> Consignment:
+def _consignment(delivery: Delivery, object: StoredObject, hold: Hold) -> Consignment:
     return Consignment(
-        delivery_id=delivery.id,
+        hold=hold,
         job_id=delivery.job_id,
         attempt=delivery.attempts,
         destination=delivery.destination,
@@ -91,7 +102,7 @@ def set_out(tx: Session, consignments: Iterable[Consignment]) -> set[int]:
 def settle_acknowledged(tx: Session, sent: Consignment, to: Destination, status: int) -> None:
     """The destination has the object; with the last of its objects the job is delivered."""
     job = locked_job(tx, sent.job_id)
-    acknowledge(tx, sent.delivery_id, status=status)
+    acknowledge(tx, sent.hold.delivery_id, status=status)
     _tell(tx, sent, Action.DELIVERED, to, status=_spelled(status), attempt=sent.attempt)
     end_if_settled(tx, job)
 
@@ -106,16 +117,19 @@ def settle_postponed(
     wait_seconds: float,
     give_up_after: timedelta,
 ) -> None:
-    """Try again after a wait; or give up when the job has been on its way for too long."""
+    """Try again after a wait; or give up when the job has been on its way for too long.
+
+    LeaseLost if the delivery is no longer its sender's; then nothing is changed or told.
+    """
     job = locked_job(tx, sent.job_id)
     # A job enters `delivering` when its delivery begins and when a person has it retried, and then rests.
     if current_time(tx) - job.updated_at > give_up_after:
         hours = give_up_after / timedelta(hours=1)
-        abandon(tx, sent.delivery_id, reason=f"given up after {hours:g} h: {reason}", status=status)
+        abandon(tx, sent.hold, reason=f"given up after {hours:g} h: {reason}", status=status)
         _tell(tx, sent, Action.DELIVERY_ABANDONED, to, "failed", reason=reason, status=_spelled(status))
         end_if_settled(tx, job)
         return
-    postpone(tx, sent.delivery_id, reason=reason, status=status, wait_seconds=wait_seconds)
+    postpone(tx, sent.hold, reason=reason, status=status, wait_seconds=wait_seconds)
     _tell(
         tx,
         sent,
@@ -132,18 +146,24 @@ def settle_postponed(
 def settle_refused(
     tx: Session, sent: Consignment, to: Destination | None, *, reason: str, status: int | None = None
 ) -> None:
-    """The destination will not take the object, or it cannot be sent: no more attempts."""
+    """The destination will not take the object, or it cannot be sent: no more attempts. LeaseLost as above."""
     job = locked_job(tx, sent.job_id)
-    refuse(tx, sent.delivery_id, reason=reason, status=status)
+    refuse(tx, sent.hold, reason=reason, status=status)
     _tell(tx, sent, Action.DELIVERY_REFUSED, to, "refused", reason=reason, status=_spelled(status))
     if not _is_burned_in(job) and sent.sop_class_uid == GrayscaleSoftcopyPresentationStateStorage:
         _hold_back(tx, job, sent, to)
     end_if_settled(tx, job)
 
 
-def still_waiting(tx: Session, consignments: Iterable[Consignment]) -> list[Consignment]:
-    """Those that are still to be sent; what marks the others' pixels may have been refused meanwhile."""
-    return [each for each in consignments if tx.get_one(Delivery, each.delivery_id).state == DeliveryState.WAITING]
+def still_held(tx: Session, consignments: Iterable[Consignment], *, lease_seconds: float) -> list[Consignment]:
+    """Those that are still their sender's, to be sent, and now are for so much longer.
+
+    Others were settled meanwhile, as where what marks their pixels was refused. Where a lease ran out and another
+    sender has taken any, they are none.
+    """
+    asked = list(consignments)
+    held = keep_hold(tx, [each.hold for each in asked], lease_seconds=lease_seconds)
+    return [each for each in asked if each.hold.delivery_id in held]
 
 
 def _hold_back(tx: Session, job: Job, sent: Consignment, to: Destination | None) -> None:
@@ -153,8 +173,9 @@ def _hold_back(tx: Session, job: Job, sent: Consignment, to: Destination | None)
         Delivery.job_id == job.id, Delivery.destination == sent.destination, Delivery.state == DeliveryState.WAITING
     )
     for delivery in tx.scalars(waiting).all():
-        held = _consignment(delivery, tx.get_one(StoredObject, delivery.object_id))
-        refuse(tx, delivery.id, reason=reason, status=None)
+        hold = Hold(delivery.id, delivery.lease_owner or "")
+        held = _consignment(delivery, tx.get_one(StoredObject, delivery.object_id), hold)
+        withhold(tx, delivery.id, reason=reason)
         _tell(tx, held, Action.DELIVERY_REFUSED, to, "refused", reason=reason)
 
 

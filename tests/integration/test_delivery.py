@@ -3,12 +3,15 @@
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
+from sqlalchemy import select
 
+from config.errors import PeerRefused, PeerUnavailable
 from config.mark import Mark
 from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
@@ -19,14 +22,16 @@ from dicom_node.objects.secondary_capture import secondary_captures
 from dicom_node.objects.segmentation import Segmentation
 from dicom_node.workflow import delivery
 from dicom_node.workflow.delivery import Courier
-from storage.database import Database
+from storage.database import Database, current_time
 from storage.files import ObjectStore
+from storage.leases import let_go
 from storage.objects import keep_object, objects_of_job
 from storage.outbox import add_delivery, claim_deliveries
 from storage.queue import cancel, claim, finish, retry
-from storage.schema import StoredObject
+from storage.schema import Delivery, StoredObject
 from storage.states import DeliveryState, ObjectKind
 from storage.transitions import JobState
+from tests.captured_log import captured_log
 from tests.factory import reconstruction, xa
 from tests.peers import free_port, storescp, wait_until
 from tests.stored_jobs import deliveries, job_of, queue_job, received, steps, story, wait_for
@@ -251,6 +256,47 @@ def test_what_a_dead_namesake_had_under_way_is_delivered_at_once(database, store
     with storescp(tmp_path / "pacs") as pacs, delivering(database, store, pacs=pacs.port):
         wait_for(database, job, JobState.DELIVERED)
         assert len(pacs.files()) == 1
+
+
+@pytest.mark.parametrize("what", ["unreachable", "refused", "sent"])
+def test_a_courier_that_has_lost_its_hold_drops_its_work_and_another_does_it(
+    database, store, tmp_path, monkeypatch, what
+):
+    """The hold is lost while the first association is open, to a node of another name."""
+    job = reconstructed(database, store, ["pacs"], objects=3)
+    send, calls = delivery.send, []
+
+    def slow(*told):
+        calls.append(told)
+        if len(calls) > 1:
+            yield from send(*told)
+            return
+        with database.transaction() as tx:
+            for each in tx.scalars(select(Delivery)):
+                each.lease_until = current_time(tx) - timedelta(seconds=1)
+            claim_deliveries(tx, "pacs", owner="another", lease_seconds=3600, most=2)
+        if what == "unreachable":
+            raise PeerUnavailable("no answer")
+        if what == "refused":
+            raise PeerRefused("not wanted")
+        yield from send(*told)
+
+    monkeypatch.setattr(delivery, "send", slow)
+    monkeypatch.setattr(delivery, "_LEASE_SECONDS", 0.0 if what == "sent" else 600.0)
+    with captured_log() as log, storescp(tmp_path / "pacs") as pacs, delivering(database, store, pacs=pacs.port):
+        wait_until(lambda: "no longer this sender's" in log.getvalue(), what="the log")
+        theirs = deliveries(database, job)[:2]
+        if what == "sent":
+            assert [each.state for each in theirs] == [DeliveryState.ACKNOWLEDGED, DeliveryState.WAITING]
+            theirs = theirs[1:]
+        assert {each.lease_owner.split("#")[0] for each in theirs} == {"another"}
+        assert {each.reason for each in theirs} == {None}
+        with database.transaction() as tx:
+            let_go(tx, Delivery, "another")
+        wait_for(database, job, JobState.DELIVERED)
+    assert "Traceback" not in log.getvalue()
+    assert steps(database, job).count(Action.DELIVERED) == 3
+    assert Action.DELIVERY_REFUSED not in steps(database, job)
 
 
 def test_a_cancelled_job_is_not_delivered(database, store, tmp_path):

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from config.errors import FullfieldError
 from storage.database import Database
-from storage.outbox import acknowledge, outstanding, refuse
+from storage.outbox import acknowledge, claim_deliveries, outstanding, refuse
 from storage.queue import (
     Lease,
     UnknownJob,
@@ -39,7 +39,8 @@ def failed_in_delivery(tx: Session) -> tuple[Job, Delivery]:
     finish(tx, lease, JobState.RECONSTRUCTED)
     delivery = result(tx, job)
     move(tx, job.id, JobState.DELIVERING)
-    refuse(tx, delivery.id, reason="no such SOP class", status=0x0122)
+    ((_, _, hold),) = claim_deliveries(tx, "pacs", owner="one", lease_seconds=60)
+    refuse(tx, hold, reason="no such SOP class", status=0x0122)
     move(tx, job.id, JobState.FAILED, "refused by pacs")
     return job, delivery
 

@@ -3,13 +3,16 @@
 import time
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 
-from config.errors import FullfieldError
+from config.errors import FullfieldError, LeaseLost
 from storage.database import Database, current_time
+from storage.leases import let_go
 from storage.outbox import (
+    Hold,
     abandon,
     acknowledge,
     add_delivery,
@@ -18,6 +21,7 @@ from storage.outbox import (
     outstanding,
     postpone,
     refuse,
+    withhold,
 )
 from storage.queue import cancel
 from storage.schema import Delivery, Job, StoredObject
@@ -26,8 +30,12 @@ from tests.jobs import queued, result
 
 
 def take(tx, owner: str = "one", to: str = "pacs") -> Delivery:
-    ((taken, _),) = claim_deliveries(tx, to, owner=owner, lease_seconds=60)
+    ((taken, _, _),) = claim_deliveries(tx, to, owner=owner, lease_seconds=60)
     return taken
+
+
+def hold_of(delivery: Delivery) -> Hold:
+    return Hold(delivery.id, delivery.lease_owner or "")
 
 
 def none_is_due(tx, to: str = "pacs") -> bool:
@@ -40,7 +48,7 @@ def test_a_delivery_waits_at_once_and_is_taken_once(database: Database) -> None:
         assert (delivery.state, delivery.attempts, delivery.last_status) == (DeliveryState.WAITING, 0, None)
     with database.transaction() as tx:
         taken = take(tx, "sender-1")
-        assert (taken.id, taken.attempts, taken.lease_owner) == (delivery.id, 1, "sender-1")
+        assert (taken.id, taken.attempts, taken.lease_owner.split("#")[0]) == (delivery.id, 1, "sender-1")
         assert none_is_due(tx)
 
 
@@ -68,7 +76,7 @@ def test_several_are_taken_at_once_up_to_a_number_and_until_they_have_so_many_by
             result(tx, queued(tx, number, study=str(number)))  # Of one byte.
         limits = [{"most": 5}, {"most": 9, "most_bytes": 3}, {"most": 9}, {"most": 9}]
         taken = [claim_deliveries(tx, "pacs", owner="one", lease_seconds=60, **limit) for limit in limits]
-        assert [[delivery.job_id for delivery, _ in each] for each in taken] == [
+        assert [[delivery.job_id for delivery, *_ in each] for each in taken] == [
             [1, 2, 3, 4, 5],
             [6, 7, 8],
             [9, 10, 11, 12],
@@ -84,7 +92,7 @@ def test_nothing_of_a_study_is_taken_while_some_of_it_is_on_its_way_or_waits(dat
         assert [take(tx, "one"), take(tx, "two").job_id] == [first, 3]
         assert none_is_due(tx)
         assert take(tx, to="research").job_id == 4  # Other destinations have an order of their own.
-        postpone(tx, first.id, reason="no answer", status=None, wait_seconds=3600)
+        postpone(tx, hold_of(first), reason="no answer", status=None, wait_seconds=3600)
         assert none_is_due(tx)
         first.not_before = current_time(tx)
         assert take(tx) is first
@@ -94,12 +102,60 @@ def test_nothing_of_a_study_is_taken_while_some_of_it_is_on_its_way_or_waits(dat
 
 def test_who_still_sends_keeps_hold_of_what_is_left(database: Database) -> None:
     with database.transaction() as tx:
-        held, lost = (result(tx, queued(tx, number, study=str(number))).id for number in (1, 2))
-        claim_deliveries(tx, "pacs", owner="one", lease_seconds=-1, most=2)
-        assert take(tx, "two").id == held
-        keep_hold(tx, [held, lost], owner="two", lease_seconds=60)
-        assert take(tx, "three").id == lost
-        keep_hold(tx, [lost], owner="one", lease_seconds=-1)
+        for number in (1, 2, 3):
+            result(tx, queued(tx, number, study=str(number)))
+        left = [hold for *_, hold in claim_deliveries(tx, "pacs", owner="one", lease_seconds=-1, most=3)]
+        acknowledge(tx, left.pop().delivery_id, status=0)
+        assert keep_hold(tx, left, lease_seconds=60) == {1, 2}
+        assert none_is_due(tx)
+
+
+def test_who_has_lost_some_of_what_it_held_lets_go_of_all(database: Database) -> None:
+    with database.transaction() as tx:
+        for number in (1, 2):
+            result(tx, queued(tx, number))
+        lost = [hold for *_, hold in claim_deliveries(tx, "pacs", owner="one", lease_seconds=-1, most=2)]
+        first = take(tx, "one")
+        assert keep_hold(tx, lost, lease_seconds=60) == set()
+        assert none_is_due(tx)  # The second has to wait for the first, whose hold has not been touched.
+        assert keep_hold(tx, [hold_of(first)], lease_seconds=60) == {first.id}
+        acknowledge(tx, first.id, status=0)
+        assert take(tx, "two").id == 2
+
+
+@pytest.mark.parametrize("late", ["postpone", "refuse", "abandon"])
+def test_what_a_late_sender_says_of_a_delivery_that_another_holds_changes_nothing(
+    database: Database, late: str
+) -> None:
+    with database.transaction() as tx:
+        for number in (1, 2):
+            result(tx, queued(tx, number))
+        ((_, _, lost),) = claim_deliveries(tx, "pacs", owner="one", lease_seconds=-1)
+        # One owner has several threads, and a person may have begun the attempts anew.
+        now_held = take(tx, "one")
+        now_held.attempts = 1
+        before = (now_held.not_before, now_held.lease_owner, now_held.lease_until)
+        say = {
+            "postpone": lambda: postpone(tx, lost, reason="late", status=None, wait_seconds=0),
+            "refuse": lambda: refuse(tx, lost, reason="late", status=0x0122),
+            "abandon": lambda: abandon(tx, lost, reason="late"),
+        }
+        with pytest.raises(LeaseLost, match="Delivery 1 is no longer"):
+            say[late]()
+        tx.refresh(now_held)
+        assert (now_held.state, now_held.reason) == (DeliveryState.WAITING, None)
+        assert (now_held.not_before, now_held.lease_owner, now_held.lease_until) == before
+        assert none_is_due(tx)
+
+
+def test_what_a_dead_owner_held_is_free_and_nobody_elses(database: Database) -> None:
+    with database.transaction() as tx:
+        for number in (1, 2, 3):
+            result(tx, queued(tx, number, study=str(number)))
+        for owner in ("node", "node2", "NODE"):
+            take(tx, owner)
+        let_go(tx, Delivery, "node")
+        assert take(tx).id == 1
         assert none_is_due(tx)
 
 
@@ -126,7 +182,7 @@ def test_an_acknowledged_delivery_is_done(database: Database) -> None:
 def test_a_postponed_delivery_is_tried_again_when_its_wait_is_over(database: Database) -> None:
     with database.transaction() as tx:
         result(tx, queued(tx))
-        delivery = postpone(tx, take(tx).id, reason="no answer", status=None, wait_seconds=3600)
+        delivery = postpone(tx, hold_of(take(tx)), reason="no answer", status=None, wait_seconds=3600)
         assert (delivery.state, delivery.reason) == (DeliveryState.WAITING, "no answer")
         assert none_is_due(tx)
         delivery.not_before = current_time(tx)
@@ -137,7 +193,7 @@ def test_a_postponed_delivery_is_tried_again_when_its_wait_is_over(database: Dat
 def test_a_delivery_given_up_keeps_its_reason_and_is_not_tried_again(database: Database, give_up, state: str) -> None:
     with database.transaction() as tx:
         result(tx, queued(tx))
-        delivery = give_up(tx, take(tx).id, reason="no such SOP class", status=0x0122)
+        delivery = give_up(tx, hold_of(take(tx)), reason="no such SOP class", status=0x0122)
         assert (delivery.state, delivery.reason) == (state, "no such SOP class")
         assert (delivery.last_status, delivery.lease_owner) == (0x0122, None)
         assert none_is_due(tx)
@@ -145,18 +201,24 @@ def test_a_delivery_given_up_keeps_its_reason_and_is_not_tried_again(database: D
 
 def test_what_a_late_sender_says_of_a_settled_delivery_changes_nothing(database: Database) -> None:
     with database.transaction() as tx:
-        delivery = result(tx, queued(tx))
+        result(tx, queued(tx))
+        delivery = take(tx)
+        hold = hold_of(delivery)
         acknowledge(tx, delivery.id, status=0)
-        postpone(tx, delivery.id, reason="late", status=None, wait_seconds=0)
-        refuse(tx, delivery.id, reason="late", status=0x0122)
-        abandon(tx, delivery.id, reason="late")
+        with pytest.raises(LeaseLost):
+            postpone(tx, hold, reason="late", status=None, wait_seconds=0)
+        with pytest.raises(LeaseLost):
+            refuse(tx, hold, reason="late", status=0x0122)
+        with pytest.raises(LeaseLost):
+            abandon(tx, hold, reason="late")
+        assert withhold(tx, delivery.id, reason="late").state == DeliveryState.ACKNOWLEDGED
         assert (delivery.state, delivery.last_status) == (DeliveryState.ACKNOWLEDGED, 0)
 
 
 def test_an_object_that_arrived_after_all_is_acknowledged(database: Database) -> None:
     with database.transaction() as tx:
         delivery = result(tx, queued(tx))
-        abandon(tx, delivery.id, reason="cancelled by anna")
+        abandon(tx, hold_of(take(tx)), reason="cancelled by anna")
         acknowledge(tx, delivery.id, status=0)
         assert (delivery.state, delivery.reason) == (DeliveryState.ACKNOWLEDGED, None)
 
@@ -168,7 +230,7 @@ def test_a_sender_that_dies_leaves_its_delivery_to_the_next(database: Database) 
     time.sleep(0.05)
     with database.transaction() as tx:
         taken = take(tx, "two")
-        assert (taken.lease_owner, taken.attempts) == ("two", 2)
+        assert (taken.lease_owner.split("#")[0], taken.attempts) == ("two", 2)
 
 
 def test_senders_that_claim_at_once_take_each_delivery_once(database: Database) -> None:
@@ -183,7 +245,7 @@ def test_senders_that_claim_at_once_take_each_delivery_once(database: Database) 
                 taken = claim_deliveries(tx, "pacs", owner=owner, lease_seconds=60, most=3)
                 if not taken:
                     return sent
-                sent += [delivery.id for delivery, _ in taken]
+                sent += [delivery.id for delivery, *_ in taken]
 
     with ThreadPoolExecutor(6) as threads:
         taken = [delivery for sent in threads.map(send, "abcdef") for delivery in sent]
@@ -202,7 +264,7 @@ def test_senders_that_take_at_once_never_have_objects_of_one_study(database: Dat
         alone = True
         for _ in range(60):
             with database.transaction() as tx:
-                taken = [each for each, _ in claim_deliveries(tx, "pacs", owner=owner, lease_seconds=60, most=4)]
+                taken = [each for each, *_ in claim_deliveries(tx, "pacs", owner=owner, lease_seconds=60, most=4)]
                 of = {each.id: tx.get_one(Job, each.job_id).study_instance_uid for each in taken}
                 alone = alone and not any(under_way[study] for study in of.values())
                 under_way.update(of.values())
@@ -237,15 +299,16 @@ def test_a_sender_and_someone_who_cancels_do_not_block_each_other(database: Data
     jobs = []
     with database.transaction() as tx:
         for number in range(12):
-            job = queued(tx, number)
-            jobs.append((job.id, result(tx, job).id))
+            job = queued(tx, number, study=str(number))
+            result(tx, job)
+            jobs.append((job.id, hold_of(take(tx))))
 
-    def send(job_id: int, delivery_id: int) -> None:
-        with database.transaction() as tx:
-            postpone(tx, delivery_id, reason="no answer", status=None, wait_seconds=0)
+    def send(job_id: int, hold: Hold) -> None:
+        with suppress(LeaseLost), database.transaction() as tx:
+            postpone(tx, hold, reason="no answer", status=None, wait_seconds=0)
             get_locked(tx, job_id)
 
-    def stop(job_id: int, _: int) -> None:
+    def stop(job_id: int, _: Hold) -> None:
         with database.transaction() as tx:
             cancel(tx, job_id, "anna")
 
@@ -263,11 +326,12 @@ def get_locked(tx, job_id: int) -> Job:
 def test_what_is_outstanding_is_counted_by_state(database: Database) -> None:
     with database.transaction() as tx:
         job = queued(tx)
-        deliveries = [result(tx, job, name) for name in ("a", "b", "c", "d", "e")]
+        for name in ("a", "b", "c", "d", "e"):
+            result(tx, job, name)
         result(tx, queued(tx, 2))
-        acknowledge(tx, deliveries[0].id, status=0)
-        refuse(tx, deliveries[1].id, reason="no", status=0x0122)
-        abandon(tx, deliveries[2].id, reason="too long")
+        acknowledge(tx, take(tx, to="a").id, status=0)
+        refuse(tx, hold_of(take(tx, to="b")), reason="no", status=0x0122)
+        abandon(tx, hold_of(take(tx, to="c")), reason="too long")
         assert outstanding(tx, job.id) == {"waiting": 2, "acknowledged": 1, "refused": 1, "abandoned": 1}
         assert outstanding(tx, 99) == dict.fromkeys(DeliveryState, 0)
 

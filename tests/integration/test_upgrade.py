@@ -49,7 +49,7 @@ def test_what_was_queued_is_worked_on_in_its_order(old: Database) -> None:
 def test_what_was_to_be_sent_is_sent(old: Database) -> None:
     old.migrate()
     with old.transaction() as tx:
-        ((due, _),) = claim_deliveries(tx, "pacs", owner="one", lease_seconds=60)
+        ((due, *_),) = claim_deliveries(tx, "pacs", owner="one", lease_seconds=60)
         assert (due.job_id, due.object_id, due.destination) == (2, 5, "pacs")
 
 
