@@ -15,6 +15,8 @@ from pydicom.encaps import encapsulate, generate_fragments, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
     UID,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -26,6 +28,7 @@ from pydicom.uid import (
 )
 
 from config.errors import UnsupportedImage
+from inference.bits import within_its_bits
 from inference.grey_mapping import GreyMapping, grey_mapping
 from inference.header import UNREADABLE, value_of
 from inference.jpeg_scan import with_its_scan_header_mended
@@ -50,6 +53,7 @@ _ENDING_WITH_A_MARKER = (
     JPEGLSLossless,
     JPEGLSNearLossless,
 )
+_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K)
 #: Decoders that find more faults than those which pydicom falls back on when they have found one: libjpeg makes
 #: a picture of any JPEG-LS, and pylibjpeg-rle panics, which no `except Exception` stops.
 _STRICT_DECODERS = {JPEGLSLossless: "pyjpegls", JPEGLSNearLossless: "pyjpegls", RLELossless: "pydicom"}
@@ -181,6 +185,8 @@ def _decode(dataset: Dataset, syntax: UID, frames: int, dtype: np.dtype[np.integ
             raise UnsupportedImage(
                 f"The pixel data end after frame {index} of {frames}: the object is truncated; send it again."
             ) from error
+        except UnsupportedImage as error:
+            raise UnsupportedImage(f"Frame {index + 1} of {frames} is not as its header says: {error}") from error
         except Exception as error:  # every decoder has errors of its own
             raise UnsupportedImage(
                 f"Frame {index + 1} of {frames} cannot be decoded from {syntax.name}: the pixel data are corrupt; "
@@ -202,7 +208,7 @@ def _decode(dataset: Dataset, syntax: UID, frames: int, dtype: np.dtype[np.integ
 def _decoded_frames(dataset: Dataset, syntax: UID, frames: int) -> Iterator[NDArray[np.integer]]:
     """One frame after the other, as stored: no color conversion, no scaling.
 
-    Codecs leave nothing but the sign to the bits above the stored ones; elsewhere these bits may hold overlays.
+    In a code stream there is nothing but the sign above the stored bits; elsewhere these bits may hold overlays.
     Of a frame that is cut off libjpeg makes up the rest and CharLS looks for it for a minute, so that its end is
     looked for first.
     """
@@ -213,13 +219,17 @@ def _decoded_frames(dataset: Dataset, syntax: UID, frames: int) -> Iterator[NDAr
         return
     options: dict[str, Any] = as_pixel_options(dataset, pixel_keyword="PixelData", pixel_vr="OB")
     offsets = options.pop("extended_offsets", None)
-    options |= {"number_of_frames": 1, "correct_unused_bits": syntax != RLELossless}
+    options |= {"number_of_frames": 1, "correct_unused_bits": False}
+    bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
     for coded in generate_frames(_from_its_start(dataset), number_of_frames=frames, extended_offsets=offsets):
         if syntax in _ENDING_WITH_A_MARKER and not coded.rstrip(b"\0\xff").endswith(_END_OF_IMAGE):
             raise ValueError("The frame has no end.")
         if syntax in (JPEGBaseline8Bit, JPEGExtended12Bit):
             coded = with_its_scan_header_mended(coded)
-        yield next(decoder.iter_array(encapsulate([coded]), raw=True, decoding_plugin=plugin, **options))[0]
+        frame = next(decoder.iter_array(encapsulate([coded]), raw=True, decoding_plugin=plugin, **options))[0]
+        if syntax != RLELossless:
+            frame = within_its_bits(frame, bits, signed=signed, lossy=syntax in _LOSSY)
+        yield frame
 
 
 def pixel_data_length(dataset: Dataset) -> int:

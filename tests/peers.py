@@ -27,7 +27,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
-from pydicom.uid import ExplicitVRLittleEndian, XRayAngiographicImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, XRayAngiographicImageStorage
 from pynetdicom import AE, build_context
 from pynetdicom.dimse_primitives import C_STORE
 
@@ -186,7 +186,9 @@ def store_raw(
     assert association.is_established
     request = C_STORE()
     request.MessageID, request.Priority = 1, 2
-    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class_uid, sop_instance_uid
+    request.AffectedSOPClassUID = sop_class_uid
+    # pynetdicom takes none that is too long.
+    request._affected_sop_instance_uid = UID(sop_instance_uid)
     request.DataSet = BytesIO(data_set) if data_set else None
     association._reactor_checkpoint.clear()
     wait_until(lambda: association._is_paused)

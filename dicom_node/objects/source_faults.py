@@ -19,6 +19,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage
 from pydicom.valuerep import DSfloat
 
+from dicom_node.objects import code_stream
 from dicom_node.objects.character_set import TEXT, decodes, is_sound, terms_of
 from inference.header import UNREADABLE, value_of
 
@@ -71,7 +72,7 @@ def mended(element: DataElement) -> DataElement | None:
 
 def faults(source: Dataset) -> list[str]:
     """What is wrong with a source that is reconstructed nevertheless, in sentences for people."""
-    told = [*_contradictions(source), *_missing(source), *_wrong_values(source)]
+    told = [*_contradictions(source), *code_stream.contradictions(source), *_missing(source), *_wrong_values(source)]
     if len(told) > _MOST_TOLD:
         told[_MOST_TOLD:] = [f"And {len(told) - _MOST_TOLD} more."]
     return told

@@ -4,6 +4,7 @@ A row of the table is an object and its end: a status with which it is refused, 
 declined, or the faults that the audit row of its result tells. All are sent to one listener, and one worker takes them.
 """
 
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGLSLossless, SecondaryCaptureImageStorage
 
 from config.routes import Destination, Route, RouteTable
 from config.settings import WorkerSettings
@@ -25,7 +26,7 @@ from storage.schema import Job, StoredObject
 from storage.states import ObjectKind
 from storage.transitions import JobState
 from tests.dciodvfy import errors_in
-from tests.factory import malformed, xa
+from tests.factory import malformed, write, xa
 from tests.listening import Node
 from tests.peers import encoded, store_raw
 
@@ -39,9 +40,9 @@ ROUTES = RouteTable(
 
 @dataclass(frozen=True)
 class Refused:
-    """With this status."""
+    """With this status; None: without one, for the association is aborted."""
 
-    status: int
+    status: int | None
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,22 @@ def with_value(keyword: str, vr: str, value: str | bytes, **attributes: object) 
     return malformed(lying(**attributes), keyword, vr, padded)
 
 
+def named(uid: str) -> Dataset:
+    """With this SOPInstanceUID, in the request too."""
+    dataset = with_value("SOPInstanceUID", "UI", uid)
+    dataset.file_meta.MediaStorageSOPInstanceUID = uid
+    return dataset
+
+
+def coded(syntax: str, signed: bool = False, **attributes: object) -> Dataset:
+    """Compressed, and then with attributes that the code streams do not bear out."""
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = dcmread(write(lying(signed=signed), Path(folder, "coded.dcm"), syntax))
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
 def left_out(keyword: str, fault: str) -> Reconstructed:
     return Reconstructed([f"{keyword} {fault}: left out of the result."])
 
@@ -83,6 +100,9 @@ def undecodable(keyword: str) -> Reconstructed:
 ENDS_WITHIN = "by Rows, Columns, BitsAllocated and NumberOfFrames (PS3.5 8.1.1)"
 NO_UID = "is not a valid UID (PS3.5 9.1)"
 LONG_UID = "1.2." + "3" * 70
+CODED = (JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless)
+NOT_THESE = "have other values than these allow (PS3.3 C.7.6.3, PS3.5 8.2)"
+NOT_THAT = "is not what the code stream says (PS3.5 8.2): that of the data set counts."
 
 HOSTILE: dict[str, tuple[Dataset, End]] = {
     # What lies about the pixel data
@@ -120,6 +140,30 @@ HOSTILE: dict[str, tuple[Dataset, End]] = {
         Declined(f"within frame 2 of 2, {ENDS_WITHIN}"),
     ),
     "empty pixel data": (lying(PixelData=b""), Declined("no PixelData (PS3.3 C.7.6.3)")),
+    **{
+        f"{bits} bits for the 12 of {syntax.keyword}": (
+            coded(syntax, BitsAllocated=allocated, BitsStored=bits, HighBit=bits - 1),
+            Declined(f"BitsStored is {bits} and PixelRepresentation 0, but the compressed pixels {NOT_THESE}"),
+        )
+        for syntax in CODED
+        for bits, allocated in ((8, 8), (8, 16), (10, 16))
+    },
+    **{
+        f"16 bits for the 12 of {syntax.keyword}": (
+            coded(syntax, BitsStored=16, HighBit=15),
+            Reconstructed([f"BitsStored {NOT_THAT}"]),
+        )
+        for syntax in CODED
+    },
+    **{
+        f"{said} pixels for those of {syntax.keyword}, which are not": (
+            coded(syntax, signed=not signed, PixelRepresentation=int(signed)),
+            # A code stream of JPEG-LS says nothing of signs.
+            Reconstructed([] if syntax == JPEGLSLossless else [f"PixelRepresentation {NOT_THAT}"]),
+        )
+        for syntax in CODED
+        for said, signed in (("signed", True), ("unsigned", False))
+    },
     # What is missing
     **{
         f"no {keyword}": (
@@ -142,6 +186,10 @@ HOSTILE: dict[str, tuple[Dataset, End]] = {
     "no PixelIntensityRelationship": (
         lying(missing=["PixelIntensityRelationship"]),
         Reconstructed(["PixelIntensityRelationship is missing (PS3.3 C.8.7.1)."]),
+    ),
+    "no RadiationSetting": (
+        lying(missing=["RadiationSetting"]),
+        Reconstructed(["RadiationSetting is missing (PS3.3 C.8.7.2)."]),
     ),
     "no patient": (lying(missing=["PatientName", "PatientID", "PatientBirthDate", "PatientSex"]), Reconstructed()),
     "no study": (lying(missing=["StudyInstanceUID"]), Refused(0xC000)),
@@ -185,6 +233,16 @@ HOSTILE: dict[str, tuple[Dataset, End]] = {
     "a series UID longer than 64": (
         with_value("SeriesInstanceUID", "UI", LONG_UID),
         Declined("SeriesInstanceUID is not one UID (PS3.5 9.1)"),
+    ),
+    # The request has to say it too, and is then none (PS3.7 6.3).
+    "an instance UID longer than 64": (named(LONG_UID), Refused(None)),
+    "an instance UID with leading zeros": (
+        named("1.2.03.4.5"),
+        Reconstructed([f"SOPInstanceUID {NO_UID}: repeated as it is."]),
+    ),
+    "a study UID with leading zeros": (
+        with_value("StudyInstanceUID", "UI", "1.2.03.4"),
+        Reconstructed([f"StudyInstanceUID {NO_UID}: repeated as it is."]),
     ),
     "a study UID that is none": (with_value("StudyInstanceUID", "UI", "none"), Refused(0xC000)),
     "a series UID with leading zeros": (
@@ -273,6 +331,7 @@ def _sent(node: Node, dataset: Dataset) -> int | None:
         sop_instance_uid=_request_uid(dataset),
         sop_class_uid=dataset.file_meta.MediaStorageSOPClassUID,
         context=dataset.file_meta.MediaStorageSOPClassUID,
+        transfer_syntax=dataset.file_meta.TransferSyntaxUID,
     )
 
 
