@@ -145,6 +145,8 @@ class Archive:
         self.node_port = node_port
         #: Called with the identifier of a query: status and identifier of each answer.
         self.finds: Callable[[Dataset], Iterator[tuple[int, Dataset | None]]] = lambda _: iter(())
+        #: Called with the event of any request before that is served.
+        self.before_answering: Callable[[evt.Event], None] = lambda _: None
         #: Files that it sends for whatever is asked, and whether it tells for whom.
         self.sends: list[Path] = []
         self.tells_mover = True
@@ -156,15 +158,20 @@ class Archive:
         ae = AE(TITLE)
         ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
         ae.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
-        handlers = [(evt.EVT_C_FIND, lambda event: self.finds(event.identifier)), (evt.EVT_C_MOVE, self._moved)]
+        handlers = [(evt.EVT_C_FIND, self._asked), (evt.EVT_C_MOVE, self._moved)]
         server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
         try:
             yield self
         finally:
             server.shutdown()
 
+    def _asked(self, event: evt.Event):
+        self.before_answering(event)
+        yield from self.finds(event.identifier)
+
     def _moved(self, event: evt.Event):
         self.moves.append(event.identifier)
+        self.before_answering(event)
         self.before_sending()
         self.send(event.assoc.requestor.ae_title, event.message_id)
         # pynetdicom sends by itself what it is given: here nothing is left for it.

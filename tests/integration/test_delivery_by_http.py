@@ -54,13 +54,18 @@ def reconstructed(database: Database, store: ObjectStore, objects: int = 1, side
 
 @contextmanager
 def delivering(
-    database: Database, store: ObjectStore, url: str, credentials: Credentials | None = None, **how: str
+    database: Database,
+    store: ObjectStore,
+    url: str,
+    credentials: Credentials | None = None,
+    patience: float = QUICK.timeout_seconds,
+    **how: str,
 ) -> Iterator[Destination]:
-    """A courier that takes what is due to `web` to a server."""
+    """A courier that takes what is due to `web` to a server. patience: seconds that it waits for an answer."""
     destination = Destination(name="web", url=url, **how)
     table = RouteTable(destinations=(destination,))
     known = {"table": lambda: table, "calling_ae": "FULLFIELD", "name": "node", "credentials": credentials}
-    courier = Courier(database, store, QUICK, **known)
+    courier = Courier(database, store, QUICK.model_copy(update={"timeout_seconds": patience}), **known)
     courier.start()
     try:
         yield destination
@@ -182,6 +187,38 @@ def test_over_https_the_hospitals_own_authority_is_trusted_and_no_other(database
 
 def failed(reason: int) -> dict[str, object]:
     return {"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [reason]}}]}}
+
+
+@pytest.mark.parametrize("status", [200, 202])
+@pytest.mark.parametrize("warning", [0xB000, 0xB006, 0xB007])
+def test_what_is_stored_with_a_warning_is_delivered_and_the_warning_is_told(database, store, status, warning):
+    job = reconstructed(database, store)
+    with database.reading() as tx:
+        (result,) = objects_of_job(tx, job, "result")
+    item = {"00081155": {"vr": "UI", "Value": [result.sop_instance_uid]}}
+    item |= {"00081196": {"vr": "US", "Value": [warning]}}
+    said = {"00081199": {"vr": "SQ", "Value": [item]}}
+    with answering(lambda: (status, said)) as url, delivering(database, store, url):
+        wait_for(database, job, JobState.DELIVERED)
+    (row,) = [row for row in story(database, job) if row.action == Action.DELIVERED]
+    assert row.details["status"] == f"0x{warning:04X}"
+
+
+def test_a_server_that_takes_a_result_and_never_answers_gets_it_again(database, store):
+    job, answers = reconstructed(database, store), threading.Event()
+
+    def in_the_end() -> tuple[int, dict[str, object]]:
+        answers.wait(60)
+        return 200, {}
+
+    with answering(in_the_end) as url, delivering(database, store, url, patience=0.5):
+        try:
+            wait_until(lambda: deliveries(database, job)[0].attempts >= 2, what="two tries")
+            assert (deliveries(database, job)[0].reason or "").endswith("does not answer in time.")
+            assert job_of(database, job).state == JobState.DELIVERING
+        finally:
+            answers.set()
+        wait_for(database, job, JobState.DELIVERED)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """Other series of a study, fetched where a route asks for it: they arrive once, and no job takes them in."""
 
+import threading
+
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pynetdicom import evt
 
 from config.mark import Mark
 from config.routes import RouteTable
@@ -236,6 +239,44 @@ def test_a_status_that_says_no_is_final_and_one_that_says_later_is_not(tmp_path,
         if state == FetchState.WAITING:
             archive.finds = answers()
             assert here.fetched().state == FetchState.FETCHED
+
+
+class Falters:
+    """What an archive does instead of answering a request of this kind: nothing for ever, or an abort."""
+
+    def __init__(self, request: str, how: str) -> None:
+        self._request, self._how = request, how
+        self.mended = threading.Event()
+
+    def __call__(self, event: evt.Event) -> None:
+        if self.mended.is_set() or type(event.request).__name__ != self._request:
+            return
+        if self._how == "abort":
+            event.assoc.abort()
+        else:
+            self.mended.wait(60)
+
+
+@pytest.mark.parametrize("how", ["silence", "abort"])
+@pytest.mark.parametrize("request_", ["C_FIND", "C_MOVE"])
+def test_an_archive_that_falters_at_a_request_is_asked_again_until_it_answers(tmp_path, monkeypatch, request_, how):
+    monkeypatch.setattr("dicom_node.network.fetch_scu._PATIENCE_SECONDS", 0.5)
+    with ward_and_archive(tmp_path, timeout_seconds=0.5 if how == "silence" else 30) as (here, archive):
+        other = here.cine()
+        archive.finds, archive.sends = answers(other), [other]
+        archive.before_answering = falters = Falters(request_, how)
+        try:
+            here.sends(here.cine())
+            row = wait_until(lambda: here.node.rows("fetch_postponed"), what="a fetch that is postponed")[0]
+            assert row.details["reason"].endswith("ended the association or did not answer in time.")
+        finally:
+            falters.mended.set()
+        here.fetcher.stop(2)
+        archive.before_answering = lambda _: None
+        here.fetcher = here.another_fetcher()
+        here.fetcher.start()
+        assert here.fetched().state == FetchState.FETCHED
+        assert here.kept(ObjectKind.FETCHED) == [uid(other)]
 
 
 def test_a_fetch_that_a_dead_node_had_begun_is_taken_up(tmp_path):

@@ -59,6 +59,9 @@ class Archive:
         self.reasons = list(reasons)
         self.report = report
         self.action_status = action_status
+        #: Until it is set, no request for commitment is answered.
+        self.silent_until = threading.Event()
+        self.silent_until.set()
         self._tls = tls
 
     @contextmanager
@@ -81,6 +84,7 @@ class Archive:
     def _requested(self, event: evt.Event) -> tuple[int, None]:
         asked = event.action_information
         self.asked.append(asked)
+        self.silent_until.wait(60)
         if self.action_status == 0 and self.report != "never":
             threading.Thread(target=self._tell, args=(event.assoc, asked), daemon=True).start()
         return self.action_status, None
@@ -340,6 +344,22 @@ def test_a_pacs_that_cannot_be_asked_now_is_asked_later(database, store):
         pacs.action_status = 0x0000
         wait_for(database, job, JobState.COMMITTED)
         assert len({asked.TransactionUID for asked in pacs.asked}) == 1
+
+
+def test_a_pacs_that_never_answers_the_request_is_asked_again(database, store):
+    pacs = Archive()
+    with pacs.running(), working(database, store, pacs.port, timeout_seconds=0.5):
+        pacs.silent_until.clear()
+        job = reconstructed(database, store, "pacs")
+        try:
+            wait_until(lambda: steps(database, job).count(Action.COMMITMENT_ASKING_POSTPONED) >= 2)
+        finally:
+            pacs.silent_until.set()
+        told = [row for row in story(database, job) if row.action == Action.COMMITMENT_ASKING_POSTPONED]
+        assert told[0].details["reason"].endswith("ended the association or did not answer in time.")
+        assert job_of(database, job).state == JobState.DELIVERED
+        wait_for(database, job, JobState.COMMITTED)
+    assert len({asked.TransactionUID for asked in pacs.asked}) == 1
 
 
 def test_a_pacs_that_does_not_report_is_asked_again_and_in_the_end_no_more(database, store, monkeypatch):
