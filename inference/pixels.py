@@ -89,12 +89,17 @@ def read_cine(dataset: Dataset) -> Cine:
 def _check_header(dataset: Dataset) -> None:
     """Refuse what is no grey integer picture of 8 to 16 bits (PS3.3 C.7.6.3.1)."""
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
-        raise UnsupportedImage("The pixel data are floating point; only integer pixels are reconstructed.")
+        raise UnsupportedImage(
+            "The pixels are FloatPixelData or DoubleFloatPixelData (PS3.3 C.7.6.24, C.7.6.25); only integer PixelData "
+            "are reconstructed."
+        )
     if value_of(dataset, "PixelData") is None:
         raise UnsupportedImage("The object has no PixelData (PS3.3 C.7.6.3); the sender must send the image itself.")
     photometric = value_of(dataset, "PhotometricInterpretation")
     if _integer(dataset, "SamplesPerPixel") != 1:
-        raise UnsupportedImage("The image is in color; only grey images are reconstructed.")
+        raise UnsupportedImage(
+            "The image is in color by SamplesPerPixel (PS3.3 C.7.6.3.1.1); only grey images are reconstructed."
+        )
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise UnsupportedImage(
             f"PhotometricInterpretation is {photometric or 'missing'} (PS3.3 C.7.6.3.1.2); only MONOCHROME1 and "
@@ -102,7 +107,10 @@ def _check_header(dataset: Dataset) -> None:
         )
     rows, columns = _integer(dataset, "Rows"), _integer(dataset, "Columns")
     if rows < SMALLEST_SIDE or columns < SMALLEST_SIDE:
-        raise UnsupportedImage(f"A picture of {columns} x {rows} pixels is not supported; {SMALLEST_SIDE} a side are.")
+        raise UnsupportedImage(
+            f"A picture of {columns} x {rows} pixels, by Columns and Rows (PS3.3 C.7.6.3), is not supported; "
+            f"{SMALLEST_SIDE} a side are."
+        )
     allocated, stored = _integer(dataset, "BitsAllocated"), _integer(dataset, "BitsStored")
     high = _integer(dataset, "HighBit", default=stored - 1)
     if allocated not in (8, 16) or not 8 <= stored <= allocated or high != stored - 1:
@@ -121,16 +129,20 @@ def _transfer_syntax(dataset: Dataset) -> UID:
     meta = getattr(dataset, "file_meta", None)
     syntax = value_of(meta, "TransferSyntaxUID") if meta is not None else None
     if not isinstance(syntax, str):
-        raise UnsupportedImage("The object does not say its transfer syntax; the sender must write it in the header.")
+        raise UnsupportedImage(
+            "TransferSyntaxUID is missing or not one UID (PS3.10 7.1); the sender must write it in the header."
+        )
     try:
         decoder = get_decoder(UID(syntax))
     except NotImplementedError as error:
         raise UnsupportedImage(
-            f"Pixel data in {UID(syntax).name} cannot be decoded; let the modality send another transfer syntax."
+            f"PixelData in {UID(syntax).name}, by TransferSyntaxUID (PS3.5 10), cannot be decoded; let the modality "
+            "send another transfer syntax."
         ) from error
     if not decoder.is_available:
         raise UnsupportedImage(
-            f"No decoder for {UID(syntax).name} is installed; the administrator installs pylibjpeg's plugins."
+            f"No decoder for {UID(syntax).name}, by TransferSyntaxUID (PS3.5 10), is installed; the administrator "
+            "installs pylibjpeg's plugins."
         )
     return UID(syntax)
 
@@ -183,14 +195,15 @@ def _decode(dataset: Dataset, syntax: UID, frames: int, dtype: np.dtype[np.integ
             frame = next(decoded)
         except StopIteration as error:
             raise UnsupportedImage(
-                f"The pixel data end after frame {index} of {frames}: the object is truncated; send it again."
+                f"PixelData end after frame {index} of {frames}, by NumberOfFrames (PS3.3 C.7.6.6): the object is "
+                "truncated; send it again."
             ) from error
         except UnsupportedImage as error:
             raise UnsupportedImage(f"Frame {index + 1} of {frames} is not as its header says: {error}") from error
         except Exception as error:  # every decoder has errors of its own
             raise UnsupportedImage(
-                f"Frame {index + 1} of {frames} cannot be decoded from {syntax.name}: the pixel data are corrupt; "
-                "send the object again."
+                f"Frame {index + 1} of {frames} cannot be decoded from {syntax.name}: PixelData are corrupt "
+                "(PS3.5 8.2); send the object again."
             ) from error
         if frame.shape != shape:
             raise UnsupportedImage(

@@ -184,7 +184,7 @@ DECLINED = {
     ),
     "color": (
         lambda _: xa(photometric="RGB", bits_stored=8),
-        "The image is in color; only grey images are reconstructed.",
+        "The image is in color by SamplesPerPixel (PS3.3 C.7.6.3.1.1); only grey images are reconstructed.",
     ),
     "the open field": (
         lambda _: xa(aperture=None),
@@ -196,13 +196,13 @@ DECLINED = {
     ),
     "corrupt JPEG 2000": (
         with_a_frame_cut_off(JPEG2000Lossless),
-        "Frame 2 of 2 cannot be decoded from JPEG 2000 Image Compression (Lossless Only): the pixel data are "
-        "corrupt; send the object again.",
+        "Frame 2 of 2 cannot be decoded from JPEG 2000 Image Compression (Lossless Only): PixelData are "
+        "corrupt (PS3.5 8.2); send the object again.",
     ),
     "corrupt JPEG-LS": (
         with_a_frame_cut_off(JPEGLSLossless),
-        "Frame 2 of 2 cannot be decoded from JPEG-LS Lossless Image Compression: the pixel data are corrupt; send "
-        "the object again.",
+        "Frame 2 of 2 cannot be decoded from JPEG-LS Lossless Image Compression: PixelData are corrupt "
+        "(PS3.5 8.2); send the object again.",
     ),
     "rows that are no number": (
         lambda _: xa(missing=["Rows"]),

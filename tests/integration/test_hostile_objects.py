@@ -110,7 +110,10 @@ HOSTILE: dict[str, tuple[Dataset, End]] = {
     "fewer Rows than there are": (lying(Rows=32), Declined("hold 4 frames by Rows, Columns and BitsAllocated")),
     "more Columns than there are": (lying(Columns=65), Declined(f"within frame 2 of 2, {ENDS_WITHIN}")),
     "65535 x 65535": (lying(Rows=65535, Columns=65535), Declined(f"within frame 1 of 2, {ENDS_WITHIN}")),
-    "no Rows": (lying(Rows=0), Declined("A picture of 64 x 0 pixels is not supported")),
+    "no Rows": (
+        lying(Rows=0),
+        Declined("A picture of 64 x 0 pixels, by Columns and Rows (PS3.3 C.7.6.3), is not supported"),
+    ),
     "more frames than there are": (lying(NumberOfFrames=3), Declined(f"within frame 3 of 3, {ENDS_WITHIN}")),
     "fewer frames than there are": (lying(NumberOfFrames=1), Declined("but NumberOfFrames is 1 (PS3.3 C.7.6.6)")),
     "2147483647 frames": (lying(NumberOfFrames=2147483647), Declined(f"within frame 3 of 2147483647, {ENDS_WITHIN}")),

@@ -26,7 +26,7 @@ FOLDERS = {
 }
 NOT_RECEIVED = "its SOP class is not accepted"
 KEPT = "kept, and taken by no route"
-COLOR = "The image is in color; only grey images are reconstructed."
+COLOR = "The image is in color by SamplesPerPixel (PS3.3 C.7.6.3.1.1); only grey images are reconstructed."
 OPEN = "No aperture was found in the pixels."
 
 #: The first pattern that fits the name of a sample says what becomes of it: the status with which it is refused, or
@@ -63,7 +63,7 @@ OUTCOMES = {
     "*/SC_ybr_*.dcm": COLOR,
     # The codestream has no end, or goes on behind what the header says.
     "*/JPEG2000-embedded-sequence-delimiter.dcm": "Frame 1 of 1 cannot be decoded from JPEG 2000 Image Compression: "
-    "the pixel data are corrupt; send the object again.",
+    "PixelData are corrupt (PS3.5 8.2); send the object again.",
     # Its scan header is not that of a sequential JPEG, which is mended.
     "*/JPEG-lossy.dcm": OPEN,
     "*/JPEG2000.dcm": OPEN,

@@ -119,18 +119,18 @@ def test_a_header_that_claims_60000_frames_takes_no_memory_for_them(tmp_path, mo
 @pytest.mark.parametrize(
     ("attributes", "words"),
     [
-        ({"photometric": "RGB", "bits_stored": 8}, ["color"]),
+        ({"photometric": "RGB", "bits_stored": 8}, ["color by SamplesPerPixel (PS3.3 C.7.6.3.1.1)"]),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, ["PALETTE COLOR"]),
         ({"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31}, ["BitsStored is 32"]),
         ({"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}, ["BitsStored is 1, BitsAllocated 1"]),
         ({"HighBit": 15}, ["HighBit 15"]),
         ({"BitsStored": 7, "HighBit": 6}, ["BitsStored is 7"]),
-        ({"Rows": 0}, ["64 x 0"]),
+        ({"Rows": 0}, ["64 x 0", "by Columns and Rows (PS3.3 C.7.6.3)"]),
         ({"missing": ["Columns"]}, ["Columns", "missing"]),
         ({"missing": ["PixelRepresentation"]}, ["PixelRepresentation"]),
         ({"PixelRepresentation": 7}, ["PixelRepresentation", "PS3.3"]),
         ({"NumberOfFrames": 0}, ["NumberOfFrames is 0"]),
-        ({"FloatPixelData": b"\0\0\0\0"}, ["floating point"]),
+        ({"FloatPixelData": b"\0\0\0\0"}, ["FloatPixelData", "DoubleFloatPixelData", "PS3.3 C.7.6.24, C.7.6.25"]),
     ],
 )
 def test_what_is_no_grey_picture_is_declined(attributes, words):
@@ -141,14 +141,14 @@ def test_an_object_without_transfer_syntax_is_declined():
     dataset = xa()
     del dataset.file_meta.TransferSyntaxUID
 
-    declined(dataset, "transfer syntax")
+    declined(dataset, "TransferSyntaxUID is missing or not one UID (PS3.10 7.1)")
 
 
 def test_a_film_in_pixel_data_is_declined():
     dataset = xa()
     dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"
 
-    declined(dataset, "MPEG-4", "another transfer syntax")
+    declined(dataset, "MPEG-4", "by TransferSyntaxUID (PS3.5 10)", "another transfer syntax")
 
 
 @pytest.mark.parametrize("syntax", COMPRESSED)
@@ -156,7 +156,7 @@ def test_corrupt_compressed_frames_are_declined(tmp_path, syntax):
     dataset = dcmread(write(xa(frames=2), tmp_path / "a.dcm", syntax))
     dataset.PixelData = encapsulate([b"\xff\x4f\xff\x51 no picture at all", b"nor this"])
 
-    declined(dataset, "frame 1 of 2".capitalize(), "corrupt")
+    declined(dataset, "Frame 1 of 2", "PixelData are corrupt (PS3.5 8.2)")
 
 
 def test_a_jpeg_2000_frame_cut_in_the_middle_is_declined(tmp_path):
@@ -247,7 +247,7 @@ def test_two_transfer_syntaxes_are_declined():
     dataset = xa(frames=1)
     malformed(dataset.file_meta, "TransferSyntaxUID", "UI", "1.2.840.10008.1.2\\1.2.840.10008.1.2.1")
 
-    declined(dataset, "transfer syntax")
+    declined(dataset, "TransferSyntaxUID is missing or not one UID (PS3.10 7.1)")
 
 
 @pytest.mark.filterwarnings("ignore")
