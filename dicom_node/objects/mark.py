@@ -121,6 +121,7 @@ class _Label:
         largest = min(48, max(_SMALLEST_FONT, min(shape) // 30))
         sizes = range(largest, _SMALLEST_FONT - 1, -2)
         self._stamps = [stamp for size in sizes for stamp in _layouts(mark, size)]
+        self._smallest = _layouts(mark, sizes[-1])
 
     def place(self, taken: Mask) -> tuple[Stamp, int, int] | None:
         """The first stamp that fits beside `taken` (h, w), with its top and left; or None."""
@@ -129,6 +130,8 @@ class _Label:
 
     def _place(self, taken: Mask) -> tuple[Stamp, int, int] | None:
         counted = np.pad(np.cumsum(np.cumsum(taken, axis=0, dtype=np.int32), axis=1), ((1, 0), (1, 0)))
+        if not any(_vacant(counted, stamp.shape).any() for stamp in self._smallest):
+            return None
         roomy = _corners_by_room(taken)
         wanted = [self._position] if self._position != "auto" else []
         tries = chain(
@@ -217,19 +220,27 @@ def _corners_by_room(taken: Mask) -> list[str]:
 
 def _room(counted: NDArray[np.int32], shape: tuple[int, int], corner: str) -> tuple[int, int] | None:
     """Top and left of the free box nearest to a corner, in that corner's quarter of the positions."""
-    height, width = shape
-    if counted.shape[0] <= height or counted.shape[1] <= width:
+    vacant = _vacant(counted, shape)
+    if not vacant.any():
         return None
-    inside = (
-        counted[height:, width:] - counted[:-height, width:] - counted[height:, :-width] + counted[:-height, :-width]
-    )
-    rows = np.arange(inside.shape[0])
-    columns = np.arange(inside.shape[1])
+    rows = np.arange(vacant.shape[0])
+    columns = np.arange(vacant.shape[1])
     down = rows[::-1] if corner.startswith("bottom") else rows
     across = columns[::-1] if corner.endswith("right") else columns
     far = np.add.outer(down, across)
-    possible = (inside == 0) & (down <= len(rows) // 2)[:, None] & (across <= len(columns) // 2)[None, :]
+    possible = vacant & (down <= len(rows) // 2)[:, None] & (across <= len(columns) // 2)[None, :]
     if not possible.any():
         return None
     top, left = np.unravel_index(int(np.where(possible, far, far.max() + 1).argmin()), far.shape)
     return int(top), int(left)
+
+
+def _vacant(counted: NDArray[np.int32], shape: tuple[int, ...]) -> Mask:
+    """At which top and left a box of this shape has nothing in it; counted: sums of what is taken above and left."""
+    height, width = shape
+    if counted.shape[0] <= height or counted.shape[1] <= width:
+        return np.zeros((0, 0), dtype=bool)
+    inside = (
+        counted[height:, width:] - counted[:-height, width:] - counted[height:, :-width] + counted[:-height, :-width]
+    )
+    return np.asarray(inside == 0)

@@ -133,6 +133,13 @@ def test_without_room_there_is_a_border_only_and_it_is_said():
     assert (stored != GREY).any()
 
 
+@pytest.mark.parametrize(("side", "rim"), [(256, 16), (512, 18), (1024, 18)])
+def test_the_thinnest_rim_with_words_is_the_one_that_the_docs_name(side, rim):
+    for width, labelled in ((rim, 1), (rim - 1, 0)):
+        _, _, drawn = marked(Box(width, width, side - width, side - width), 1, side, side)
+        assert drawn.labelled == labelled
+
+
 def test_a_label_on_some_frames_is_counted():
     _, _, drawn = marked([Box(0, 0, 256, 250), centre(256, 256)], 2, 256, 256)
     assert str(drawn) == "border, label on 1 of 2 frames"
