@@ -31,11 +31,8 @@ run: $(INSTALLED) ## The demo's node and archive, left running until Ctrl-C
 
 .PHONY: test
 test: $(INSTALLED) peers ## Run the tests, but for those that take minutes
-	@# Unit tests compute and the others mostly wait for peers: they run side by side.
-	@said=$$(mktemp); $(BIN)/pytest tests/unit >$$said 2>&1 & unit=$$!; \
-	trap 'kill $$unit 2>/dev/null || true; rm -f $$said' EXIT; failed=0; \
-	$(BIN)/pytest tests/acceptance tests/faults tests/integration || failed=$$?; \
-	echo "tests/unit:"; wait $$unit || failed=$$?; cat $$said; exit $$failed
+	@# Most tests wait for peers, so that more of them run at once than there are processors.
+	$(BIN)/pytest --numprocesses 4 --dist loadfile
 
 .PHONY: test-long
 test-long: $(INSTALLED) peers ## Run the tests that take minutes
