@@ -180,13 +180,16 @@ def _under_a_hold(database: Database, store: ObjectStore) -> None:
     [_undelivered, _failed, _asked_for_commitment, _without_an_answer, _of_an_open_series, _under_a_hold],
     ids=lambda needed: needed.__name__.strip("_"),
 )
-def test_what_is_needed_is_kept_whatever_its_age(
+def test_what_is_needed_is_kept_whatever_its_age_and_however_low_the_disk_is(
     database: Database, store: ObjectStore, needed: Callable[[Database, ObjectStore], None]
 ):
     needed(database, store)
     _age(database, 10_000)
     before = _left(database)
     assert _pass(database, store) == 0
+    _kept(database, store)  # The youngest, which nobody needs, is all that makes room.
+    anything = RetentionSettings(results_make_room=True, originals_make_room=True)
+    assert Retention(database, store, anything, threading.Event()).make_room(lambda: True) == 1
     assert _left(database) == before == len(list(store.files()))
 
 
