@@ -131,14 +131,18 @@ def keep_hold(tx: Session, holds: Iterable[Hold], *, lease_seconds: float) -> se
     return held
 
 
-def acknowledge(tx: Session, delivery_id: int, *, status: int) -> Delivery:
-    """The destination has the object; true even if the delivery was given up meanwhile."""
+def acknowledge(tx: Session, delivery_id: int, *, status: int) -> bool:
+    """The destination has the object; true even if the delivery was given up meanwhile. Whether this is news.
+
+    It is none where the commit that said so was lost on its way back and is tried again.
+    """
     delivery = _locked(tx, delivery_id)
-    if delivery.state != DeliveryState.ACKNOWLEDGED:
-        _settle(delivery, DeliveryState.ACKNOWLEDGED, reason=None, status=status)
-        delivery.acknowledged_at = current_time(tx)
-        tx.flush()
-    return delivery
+    if delivery.state == DeliveryState.ACKNOWLEDGED:
+        return False
+    _settle(delivery, DeliveryState.ACKNOWLEDGED, reason=None, status=status)
+    delivery.acknowledged_at = current_time(tx)
+    tx.flush()
+    return True
 
 
 def postpone(tx: Session, hold: Hold, *, reason: str, status: int | None, wait_seconds: float) -> Delivery:

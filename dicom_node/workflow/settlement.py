@@ -102,9 +102,9 @@ def set_out(tx: Session, consignments: Iterable[Consignment]) -> set[int]:
 def settle_acknowledged(tx: Session, sent: Consignment, to: Destination, status: int) -> None:
     """The destination has the object; with the last of its objects the job is delivered."""
     job = locked_job(tx, sent.job_id)
-    acknowledge(tx, sent.hold.delivery_id, status=status)
-    _tell(tx, sent, Action.DELIVERED, to, status=_spelled(status), attempt=sent.attempt)
-    end_if_settled(tx, job)
+    if acknowledge(tx, sent.hold.delivery_id, status=status):
+        _tell(tx, sent, Action.DELIVERED, to, status=_spelled(status), attempt=sent.attempt)
+        end_if_settled(tx, job)
 
 
 def settle_postponed(

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from sqlalchemy import select
 
-from config.errors import PeerRefused, PeerUnavailable
+from config.errors import PeerRefused, PeerUnavailable, StorageUnavailable
 from config.mark import Mark
 from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
@@ -82,6 +82,25 @@ def test_a_pacs_that_is_down_for_the_first_tries_gets_the_result_once(database, 
     taken = steps(database, job)
     assert taken.count(Action.DELIVERY_POSTPONED) >= 3
     assert taken.count(Action.DELIVERED) == 1
+
+
+def test_a_delivery_whose_commit_was_not_heard_of_is_told_once(database, store, tmp_path, monkeypatch):
+    """The database keeps the commit, but the connection breaks before it can say so."""
+    lost = []
+
+    def connection_breaks(point: str) -> None:
+        if point == "database.committed" and not lost and deliveries(database, job)[0].acknowledged_at is not None:
+            lost.append(point)
+            raise StorageUnavailable("the connection broke")
+
+    job = reconstructed(database, store, ["pacs"])
+    monkeypatch.setattr("storage.database.faultpoint", connection_breaks)
+    with captured_log() as told, storescp(tmp_path / "pacs") as pacs, delivering(database, store, pacs=pacs.port):
+        wait_until(lambda: "waiting for the database" in told.getvalue(), what="another try")
+        wait_for(database, job, JobState.DELIVERED)
+        following = reconstructed(database, store, ["pacs"])
+        wait_for(database, following, JobState.DELIVERED)
+    assert steps(database, job).count(Action.DELIVERED) == steps(database, job).count(Action.JOB_DELIVERED) == 1
 
 
 def test_a_destination_that_is_away_is_tried_once_for_all_that_waits_for_it(database, store, tmp_path):
