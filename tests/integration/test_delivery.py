@@ -1,27 +1,23 @@
 """Delivery against real peers: once to each destination, whatever happens on the way."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
-from pynetdicom import AE, AllStoragePresentationContexts, evt
 from sqlalchemy import select
 
 from config.errors import PeerRefused, PeerUnavailable, StorageUnavailable
 from config.mark import Mark
-from config.routes import Destination, RouteTable
-from config.settings import DeliverySettings
 from dicom_node.audit import Action
 from dicom_node.objects.identity import Origin
 from dicom_node.objects.presentation_state import presentation_states
 from dicom_node.objects.secondary_capture import secondary_captures
 from dicom_node.objects.segmentation import Segmentation
 from dicom_node.workflow import delivery
-from dicom_node.workflow.delivery import Courier
 from storage.database import Database, current_time
 from storage.files import ObjectStore
 from storage.leases import let_go
@@ -32,11 +28,10 @@ from storage.schema import Delivery, StoredObject
 from storage.states import DeliveryState, ObjectKind
 from storage.transitions import JobState
 from tests.captured_log import captured_log
+from tests.couriers import QUICK, answering, delivering
 from tests.factory import reconstruction, xa
 from tests.peers import free_port, storescp, wait_until
 from tests.stored_jobs import deliveries, job_of, queue_job, received, steps, story, wait_for
-
-QUICK = DeliverySettings(first_wait_seconds=0.05, longest_wait_seconds=0.2, timeout_seconds=30, poll_seconds=0.02)
 
 
 @pytest.fixture
@@ -332,24 +327,6 @@ def test_a_cancelled_job_is_not_delivered(database, store, tmp_path):
 # What the tests are written in.
 
 
-@contextmanager
-def delivering(
-    database: Database, store: ObjectStore, settings: DeliverySettings = QUICK, **ports: int
-) -> Iterator[Courier]:
-    """A courier that knows these destinations, by name and port."""
-    table = RouteTable(
-        destinations=tuple(
-            Destination(name=name, ae_title="PEER", host="127.0.0.1", port=port) for name, port in ports.items()
-        )
-    )
-    courier = Courier(database, store, settings, table=lambda: table, calling_ae="FULLFIELD", name="node")
-    courier.start()
-    try:
-        yield courier
-    finally:
-        courier.stop()
-
-
 def reconstructed(
     database: Database, store: ObjectStore, destinations: list[str], objects: int = 1, *, segmentation: bool = False
 ) -> int:
@@ -407,25 +384,6 @@ def pictures_only(folder: Path) -> Path:
         "[[Profiles]]\n[Pictures]\nPresentationContexts = Pictures\n"
     )
     return path
-
-
-@contextmanager
-def answering(status: Callable[[], int]) -> Iterator[tuple[int, list[str]]]:
-    """A peer that answers each C-STORE with the next status; its port, and the UIDs that it was sent."""
-    received: list[str] = []
-
-    def answer(event: evt.Event) -> int:
-        received.append(event.request.AffectedSOPInstanceUID)
-        return status()
-
-    ae = AE("PEER")
-    ae.supported_contexts = AllStoragePresentationContexts
-    port = free_port()
-    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, answer)])
-    try:
-        yield port, received
-    finally:
-        server.shutdown()
 
 
 @contextmanager
