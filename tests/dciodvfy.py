@@ -5,7 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-#: How the names of the classes of our results end in its report.
+#: How the names of the classes of our results, and of what else the tests judge, end in its report.
 KNOWN = (
     "SCImage",
     "SecondaryCapture",
@@ -14,6 +14,7 @@ KNOWN = (
     "Segmentation",
     "GrayscaleSoftcopyPresentationState",
     "ComprehensiveSR",
+    "XRayRadiationDoseSR",
 )
 
 
