@@ -1,6 +1,7 @@
 """Circuit breakers: a destination that cannot be reached is left alone for a while, whatever else is due to it.
 
-Without one each of a thousand waiting jobs would try by itself, and each wait for the same timeout.
+Without one each of a thousand waiting jobs would try by itself, and each wait for the same timeout. Who delivers, who
+asks for storage commitment and who fetches have theirs each: a destination may do one of it and not the other.
 """
 
 import threading
@@ -30,9 +31,13 @@ class Breakers:
 
     def is_open(self, name: str) -> bool:
         """Whether the destination is to be left alone now."""
+        return self.rest(name) > 0
+
+    def rest(self, name: str) -> float:
+        """For how much longer the destination is to be left alone, in seconds; 0 if it is not."""
         with self._lock:
             fault = self._faults.get(name)
-        return fault is not None and time.monotonic() < fault.rests_until
+        return 0.0 if fault is None else max(fault.rests_until - time.monotonic(), 0.0)
 
     def failed(self, name: str, attempt: int) -> float:
         """The destination could not be reached, or took nothing; for how long it is left alone, in seconds.
@@ -49,6 +54,6 @@ class Breakers:
         return wait
 
     def succeeded(self, name: str) -> None:
-        """The destination took something."""
+        """The destination took something, or answers again."""
         with self._lock:
             self._faults.pop(name, None)

@@ -16,6 +16,7 @@ from dicom_node.network.commitment_scu import Question, Report, ask, report_serv
 from dicom_node.network.statuses import Status, Unacceptable
 from dicom_node.network.tls import Credentials
 from dicom_node.rounds import Rounds
+from dicom_node.workflow.breaker import Breakers
 from dicom_node.workflow.commitment import (
     settle_asked,
     settle_declined,
@@ -65,16 +66,20 @@ class CommitmentSeeker(Rounds):
         self._table = table
         self._calling_ae = calling_ae
         self._credentials = credentials
+        self._breakers = Breakers(settings)
         #: Transaction UIDs of requests just made, whose reports may come over the association that is open.
         self._awaited: set[str] = set()
 
     def due(self) -> list[str]:
-        """Destinations that are to be asked, or whose report is overdue."""
+        """Destinations that are to be asked, or whose report is overdue, and that are not left alone."""
         with self._database.reading() as tx:
-            return due_sought(tx)
+            due = due_sought(tx)
+        return [name for name in due if not self._breakers.is_open(name)]
 
     def serve(self, peer: str) -> bool:
         """Take what is due of a destination: ask what waits, and ask anew where a report is overdue."""
+        if self._breakers.is_open(peer):
+            return False
         destination = self._table().destination(peer)
         with self._database.transaction() as tx:
             taken = claim_sought(tx, peer, owner=self._name, lease_seconds=_LEASE_SECONDS, most=_MOST_REQUESTS)
@@ -103,6 +108,7 @@ class CommitmentSeeker(Rounds):
 
         def answered(question: Question, status: int) -> None:
             del left[question.transaction_uid]
+            self._breakers.succeeded(name)
             self._answered(question, destination, status, attempt)
 
         try:
@@ -119,13 +125,14 @@ class CommitmentSeeker(Rounds):
         except PeerRefused as error:
             self._decline(left, destination, str(error))
         except PeerUnavailable as error:
-            self._postpone(left, destination, str(error), attempt)
+            if left:
+                self._postpone(left, destination, str(error), self._breakers.failed(name, attempt))
         except FullfieldError:
             raise  # The storage is away: what is left is asked when its lease has run out.
         except Exception as error:
             log.exception("a request for storage commitment failed", destination=name)
             what = f"an internal error ({type(error).__name__}); the node's log says where"
-            self._postpone(left, destination, what, attempt)
+            self._postpone(left, destination, what, wait_seconds(self._settings, attempt))
         finally:
             self._awaited -= uids
 
@@ -139,15 +146,14 @@ class CommitmentSeeker(Rounds):
             return
         self._awaited.discard(uid)
         if status in _LATER:
-            self._postpone({uid: question}, destination, said, attempt, status)
+            self._postpone({uid: question}, destination, said, wait_seconds(self._settings, attempt), status)
         else:
             self._decline({uid: question}, destination, said, status)
 
     def _postpone(
-        self, left: dict[str, Question], to: Destination, reason: str, attempt: int, status: int | None = None
+        self, left: dict[str, Question], to: Destination, reason: str, wait: float, status: int | None = None
     ) -> None:
-        """Put all of them off by the same wait, so that they go together again."""
-        wait = wait_seconds(self._settings, attempt)
+        """Put all of them off by the same wait in seconds, so that they go together again."""
         for uid in left:
             with self._database.transaction() as tx:
                 settle_not_asked(

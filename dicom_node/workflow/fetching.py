@@ -5,11 +5,13 @@ An original that comes again takes the place of the damaged one (network/refetch
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any, Literal
 
 import structlog
+from pynetdicom.association import Association
 from sqlalchemy.orm import Session
 
 from config.errors import FullfieldError, PeerRefused, PeerUnavailable
@@ -29,6 +31,7 @@ from dicom_node.network.fetch_scu import (
 from dicom_node.network.sender import associated
 from dicom_node.network.tls import Credentials
 from dicom_node.rounds import Rounds
+from dicom_node.workflow.breaker import Breakers
 from storage.database import Database, current_time
 from storage.fetches import (
     HeldStudy,
@@ -78,14 +81,16 @@ class Fetcher(Rounds):
         self._table = table
         self._ae_title = ae_title
         self._credentials = credentials
+        self._breakers = Breakers(settings)
         #: By a clock that is never set.
         self._next_look = 0.0
 
     def due(self) -> list[str]:
-        """Archives from which something is to be fetched, damaged originals too."""
+        """Archives from which something is to be fetched, damaged originals too, and that are not left alone."""
         self._look_for_damaged()
         with self._database.reading() as tx:
-            return due_fetches(tx)
+            due = due_fetches(tx)
+        return [name for name in due if not self._breakers.is_open(name)]
 
     def _look_for_damaged(self) -> None:
         archives = {route.name: route.refetch for route in self._table().routes if route.refetch}
@@ -98,6 +103,8 @@ class Fetcher(Rounds):
 
     def serve(self, peer: str) -> bool:
         """Make the next fetch that is due from an archive."""
+        if self._breakers.is_open(peer):
+            return False
         archive = self._table().destination(peer)
         with self._database.transaction() as tx:
             fetch = claim_fetch(tx, peer, owner=self._name, lease_seconds=_LEASE_SECONDS)
@@ -124,11 +131,25 @@ class Fetcher(Rounds):
             self._postpone(fetch, archive, f"an internal error ({type(error).__name__}); the node's log says where")
         return True
 
+    @contextmanager
+    def _associated(self, fetch: Fetch, archive: Destination, calling_ae: str) -> Iterator[Association]:
+        """An association to an archive. One that gives none is left alone; what it then answers is of this fetch."""
+        with ExitStack() as stack:
+            timeout, credentials = self._settings.timeout_seconds, self._credentials
+            try:
+                association = stack.enter_context(
+                    associated(archive, calling_ae, fetch_contexts(), timeout, credentials=credentials)
+                )
+            except PeerUnavailable:
+                self._breakers.failed(archive.name, fetch.attempts)
+                raise
+            self._breakers.succeeded(archive.name)
+            yield association
+
     def _fetch_series(self, fetch: Fetch, archive: Destination) -> None:
         calling_ae = archive.calling_ae or self._ae_title
         study = fetch.study_instance_uid
-        timeout = self._settings.timeout_seconds
-        with associated(archive, calling_ae, fetch_contexts(), timeout, credentials=self._credentials) as association:
+        with self._associated(fetch, archive, calling_ae) as association:
             found = find_series(association, archive, study)
             with self._database.transaction() as tx:
                 wanted = _wanted(found, held_of_study(tx, study), fetch.modalities)
@@ -166,8 +187,7 @@ class Fetcher(Rounds):
             return
         calling_ae = archive.calling_ae or self._ae_title
         study, series = damaged.study_instance_uid, damaged.series_instance_uid
-        timeout = self._settings.timeout_seconds
-        with associated(archive, calling_ae, fetch_contexts(), timeout, credentials=self._credentials) as association:
+        with self._associated(fetch, archive, calling_ae) as association:
             if not has_object(association, archive, study, series, uid):
                 raise PeerRefused(f"{archive.name} does not have the object")
             with self._database.transaction() as tx:
@@ -219,7 +239,7 @@ class Fetcher(Rounds):
         with self._database.transaction() as tx:
             overdue = current_time(tx) - fetch.since >= give_up_after
             if not overdue:
-                wait = wait_seconds(self._settings, fetch.attempts)
+                wait = max(self._breakers.rest(archive.name), wait_seconds(self._settings, fetch.attempts))
                 settle_fetch(tx, fetch.id, FetchState.WAITING, reason=reason, status=status, wait_seconds=wait)
                 told = {"reason": reason, "attempt": fetch.attempts, "wait_seconds": round(wait, 1)}
                 _tell(tx, fetch, archive, Action.FETCH_POSTPONED, "failed", **told)
