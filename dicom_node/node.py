@@ -235,6 +235,7 @@ class Node:
         assert web.port is not None
         # Only a node with an HTTP port needs FastAPI and the like, which take a while to import.
         from dicom_node.monitoring.pages import monitoring_pages
+        from dicom_node.monitoring.reception import Reception
         from dicom_node.monitoring.state import State
         from dicom_node.monitoring.steps import Steps
         from dicom_node.network.dicomweb.admission import Admission
@@ -244,6 +245,8 @@ class Node:
 
         title = self.settings.listener
         self._steps = Steps(self._database)
+        reception = Reception(lambda: len(self._intake.receiving.under_way))
+        self._intake.on_answer = reception.answered
         application = build_application(web, title, self._intake, self._database, self._store, rendered)
         application.include_router(
             monitoring_pages(
@@ -255,6 +258,7 @@ class Node:
                 },
                 collectors=[
                     self._steps,
+                    reception,
                     State(
                         self._database,
                         self._store,

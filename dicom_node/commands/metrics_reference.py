@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prometheus_client.metrics_core import Metric
 
+from dicom_node.monitoring.reception import Reception
 from dicom_node.monitoring.state import State
 from dicom_node.monitoring.steps import Steps
 from storage.database import Database
@@ -18,6 +19,7 @@ itself is told of by Prometheus' own `process_*`.
 
 Counters and histograms are read from the audit trail, from the start of the node on, whoever took the step: workers and
 further nodes need not be asked. So every node on one database tells the same; take one by `max`, add none up.
+`fullfield_answer_seconds` is the exception: each node tells of its own.
 """
 
 
@@ -35,6 +37,6 @@ def metrics() -> Iterator[Metric]:
         database.migrate()
         store = ObjectStore(Path(folder))
         state = State(database, store, full_below_bytes=0, associations=lambda: 0, workers=lambda: 0)
-        for collector in (state, Steps(database)):
+        for collector in (state, Reception(lambda: 0), Steps(database)):
             yield from collector.collect()
         database.close()

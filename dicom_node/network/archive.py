@@ -10,6 +10,7 @@ from config.errors import FullfieldError
 from dicom_node.logs import hashed
 from dicom_node.network.contexts import archive_contexts
 from dicom_node.network.incoming import IncomingFile, Peer, StoreRequest
+from dicom_node.network.receiving import Receiving
 from dicom_node.network.reception import examine
 from dicom_node.network.server import StorageServer, Terms
 from dicom_node.network.statuses import Status, Unacceptable
@@ -36,7 +37,7 @@ class Archive:
             host=host,
             port=port,
             contexts=archive_contexts(),
-            incoming=self._incoming,
+            receiving=Receiving(self._incoming),
         )
 
     @property

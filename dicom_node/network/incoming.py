@@ -9,11 +9,11 @@ import errno
 import hashlib
 import os
 import queue
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import structlog
@@ -39,6 +39,7 @@ from config.errors import FullfieldError, PeerUnavailable, StorageFull, StorageU
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID
 from dicom_node.network.notifications import Notifications
 from dicom_node.network.quiet import Quiet
+from dicom_node.network.receiving import Receiving
 from dicom_node.network.statuses import Status, Unacceptable
 from storage.faultpoint import faultpoint
 from storage.files import hold
@@ -99,13 +100,16 @@ class IncomingFile:
 
     def __init__(
         self,
-        folder: Path,
+        receiving: Receiving,
         part_10_header: Callable[[], bytes],
         has_room: Callable[[], bool],
         largest: int | None = None,
     ) -> None:
-        self.path = folder / f"{uuid.uuid4().hex}.dcm"
+        self.path = receiving.folder / f"{uuid.uuid4().hex}.dcm"
         self.size = 0
+        #: When the last fragment came, by a clock that is never set.
+        self.came_at = time.monotonic()
+        self._receiving = receiving
         self._part_10_header = part_10_header
         self._has_room = has_room
         self._largest = largest
@@ -116,6 +120,7 @@ class IncomingFile:
 
     def write(self, fragment: bytes | memoryview) -> None:
         """Add the next fragment of the data set, or drop it if the file cannot be written."""
+        self.came_at = time.monotonic()
         if self._error is not None:
             return
         try:
@@ -157,6 +162,7 @@ class IncomingFile:
             with suppress(OSError):
                 self._file.close()
         self.path.unlink(missing_ok=True)
+        self._receiving.ends(self.path)
 
     # What pynetdicom asks of the file that it writes a data set to.
 
@@ -182,6 +188,7 @@ class IncomingFile:
         # Patient data: for the owner only.
         handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._file = os.fdopen(handle, "wb")
+        self._receiving.begins(self.path)
         hold(self._file)
         self._append(self._file, header)
         return self._file
@@ -230,12 +237,12 @@ class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
     def __init__(
         self,
         association: Association,
-        folder: Path,
+        receiving: Receiving,
         has_room: Callable[[], bool],
         refuse: Callable[[StoreRequest], int],
     ) -> None:
         super().__init__(association)
-        self._folder = folder
+        self._receiving = receiving
         self._has_room = has_room
         self._refuse = refuse
         self._quiet = Quiet(_ROUND)
@@ -251,7 +258,7 @@ class StreamedMessages(DIMSEServiceProvider):  # type: ignore[misc]
         if self.message is None:
             message = DIMSEMessage()
             data_set = _DataSet(
-                self._folder, lambda: self._part_10_header(message), self._has_room, self.largest_object
+                self._receiving, lambda: self._part_10_header(message), self._has_room, self.largest_object
             )
             data_set.message = message
             message._data_set_file = data_set

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import structlog
@@ -22,6 +21,7 @@ from dicom_node.audit import Action, step
 from dicom_node.logs import hashed
 from dicom_node.network import reception_audit
 from dicom_node.network.incoming import IncomingFile, Peer, StoreRequest
+from dicom_node.network.receiving import Receiving
 from dicom_node.network.reception import Arrival, examine
 from dicom_node.network.refetched import keep_again
 from dicom_node.network.statuses import Status, Unacceptable
@@ -41,6 +41,8 @@ OnKept = Callable[[Session, StoredObject, Dataset], None]
 #: Called in a transaction when an association is over, with the series that it brought objects of, and the
 #: calling AE title.
 OnRelease = Callable[[Session, list[str], str], None]
+#: Called with the seconds that an object has waited for its answer since its last byte came.
+OnAnswer = Callable[[float], None]
 
 #: Seconds to wait before each attempt to pass on the end of an association, while the database is away.
 _WAITS = (0.0, 1.0, 5.0, 20.0)
@@ -64,6 +66,10 @@ class Intake:
         full_below_bytes: int,
         archives: Callable[[], Collection[str]] = tuple,
     ) -> None:
+        #: What is being received.
+        self.receiving = Receiving(store.incoming)
+        #: For who watches; set before anything is received.
+        self.on_answer: OnAnswer = lambda _: None
         self._store = store
         self._database = database
         self._on_kept = on_kept
@@ -74,17 +80,18 @@ class Intake:
         self._late: list[AuditEntry] = []
         self._late_lock = threading.Lock()
 
-    @property
-    def incoming(self) -> Path:
-        """The folder for what is being received."""
-        return self._store.incoming
-
     def has_room(self, size: int = 0) -> bool:
         """Whether more may be received, or so many bytes more, by the free space of the object store."""
         return self._store.free_bytes() - size >= self._full_below_bytes
 
     def store(self, request: StoreRequest, file: IncomingFile) -> Status:
         """Keep an object and answer success, or say why not."""
+        try:
+            return self._store_or_refuse(request, file)
+        finally:
+            self.on_answer(time.monotonic() - file.came_at)
+
+    def _store_or_refuse(self, request: StoreRequest, file: IncomingFile) -> Status:
         faultpoint("intake.received")
         try:
             arrival, header = examine(file.path, file.complete(), file.size, request)

@@ -47,7 +47,7 @@ class Listener:
             host=settings.host,
             port=settings.port or None,
             contexts=accepted_contexts(),
-            incoming=intake.incoming,
+            receiving=intake.receiving,
             further=further,
             tls_port=settings.tls_port,
             credentials=credentials,

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from socketserver import BaseServer
 from typing import Any, Protocol
 
@@ -26,6 +25,7 @@ from config.errors import StorageUnavailable
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.network.contexts import in_the_order_of, in_the_roles_of
 from dicom_node.network.incoming import IncomingFile, Peer, StoreRequest, StreamedMessages, file_of, printable
+from dicom_node.network.receiving import Receiving
 from dicom_node.network.tls import Credentials, NotSecured, names_shown
 from dicom_node.network.wire import Wire
 
@@ -115,7 +115,7 @@ class StorageServer:
         host: str,
         port: int | None,
         contexts: list[PresentationContext],
-        incoming: Path,
+        receiving: Receiving,
         further: Sequence[FurtherService] = (),
         tls_port: int | None = None,
         credentials: Credentials | None = None,
@@ -127,7 +127,7 @@ class StorageServer:
             self._ports[tls_port] = credentials
         self._contexts = [*contexts, *(context for service in further for context in service.contexts)]
         self._further = further
-        self._incoming = incoming
+        self._receiving = receiving
         self._ae = AE(ae_title)
         self._ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         self._ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -184,7 +184,7 @@ class StorageServer:
                 server_class=_Server,
                 request_handler=_Connection,
                 service=self._service,
-                incoming=self._incoming,
+                receiving=self._receiving,
                 still_open=self._open,
                 credentials=credentials,
                 requests={kind: serve for service in self._further for kind, serve in service.requests.items()},
@@ -231,14 +231,14 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]
         self,
         *args: Any,
         service: StorageService,
-        incoming: Path,
+        receiving: Receiving,
         requests: Mapping[type[Any], Request],
         still_open: set[str],
         credentials: Credentials | None,
         **more: Any,
     ) -> None:
         self.service = service
-        self.incoming = incoming
+        self.receiving = receiving
         self.requests = requests
         self.open = still_open
         self.credentials = credentials
@@ -276,7 +276,7 @@ class _Connection(RequestHandler):  # type: ignore[misc]
         self.request.settimeout(IDLE_SECONDS)
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         Wire(association, "The peer")
-        association.dimse = StreamedMessages(association, self.server.incoming, service.has_room, service.refuse)
+        association.dimse = StreamedMessages(association, self.server.receiving, service.has_room, service.refuse)
         association._serve_request = partial(_serve, association, association._serve_request, self.server.requests)
         association.run = partial(_run_to_the_end, association, association.run, service, self.server.open)
         return association

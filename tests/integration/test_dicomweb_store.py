@@ -148,6 +148,7 @@ def test_what_came_whole_before_a_message_broke_off_is_kept_and_said(web):
     assert [item.FailureReason for item in answer.OtherFailuresSequence] == [0xC000]
     assert web.node.rows("association_lost")
     assert list(web.node.store.incoming.iterdir()) == []
+    assert web.node.intake.receiving.under_way == set()
 
 
 def test_a_client_that_goes_away_leaves_what_came_whole(web):

@@ -191,10 +191,12 @@ def test_a_connection_cut_in_the_middle_of_an_object_leaves_nothing_behind(node,
     wait_until(lambda: len(recorded) > 3)
     connection.sendall(b"".join(recorded[:3]) + recorded[3][:100])
     wait_until(lambda: list(node.store.incoming.iterdir()))
+    wait_until(lambda: len(node.intake.receiving.under_way) == 1)
     connection.shutdown(socket.SHUT_RDWR)
     wait_until(lambda: node.rows("association_lost"))
     assert "1 objects underway" in node.rows("association_lost")[0].details["reason"]
     wait_until(lambda: not list(node.store.incoming.iterdir()))
+    wait_until(lambda: not node.intake.receiving.under_way)
     assert node.objects() == []
     assert goes_through(node, tmp_path)
     association.kill()

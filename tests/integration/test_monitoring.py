@@ -1,5 +1,6 @@
 """Health and metrics of a node, read as Prometheus reads them."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from prometheus_client.registry import Collector
 from pydicom import dcmread
 
 from dicom_node.audit import Action, record
+from dicom_node.monitoring.reception import Reception
 from dicom_node.monitoring.state import State
 from dicom_node.monitoring.steps import Steps
 from storage import audit_trail
@@ -25,6 +27,7 @@ from storage.transitions import JobState
 from tests.factory import write, xa
 from tests.hospital import RESULTS, hospital
 from tests.jobs import queued, result, take
+from tests.listening import cine, listening
 from tests.metrics import Samples, metrics_in
 from tests.nodes import NodeProcess
 from tests.peers import free_port, storescu, wait_until
@@ -169,6 +172,25 @@ def test_each_step_is_counted_once_and_history_is_not(database, tell):
         assert told["fullfield_received_bytes_total"] == {(): 2100}
 
 
+def test_a_storage_slower_than_its_senders_shows(tmp_path):
+    seen = []
+
+    def kept_slowly(*_: object) -> None:
+        seen.append(collected(reception)["fullfield_objects_under_reception"])
+        time.sleep(0.6)
+
+    with listening(tmp_path / "node") as node:
+        reception = Reception(lambda: len(node.intake.receiving.under_way))
+        node.intake.on_answer, node.intake._on_kept = reception.answered, kept_slowly
+        assert storescu(node.port, *(cine(tmp_path, f"{number}.dcm", seed=number) for number in (1, 2))).accepted
+        told = collected(reception)
+    assert seen == [{(): 1}, {(): 1}]
+    assert told["fullfield_objects_under_reception"] == {(): 0}
+    assert told["fullfield_answer_seconds_count"] == {(): 2}
+    assert told["fullfield_answer_seconds_sum"][()] >= 1.2
+    assert told["fullfield_answer_seconds_bucket"][("0.5",)] == 0
+
+
 def test_the_pages_of_a_node_are_for_those_who_may_read_them(tmp_path):
     port = free_port()
     token = "a-token-of-a-monitor"
@@ -188,6 +210,8 @@ def test_the_pages_of_a_node_are_for_those_who_may_read_them(tmp_path):
     told = metrics_in(said)
     assert told["fullfield_steps_total"]["object_received", "success"] == 1
     assert told["fullfield_jobs"] == {("all", "queued"): 1}
+    assert told["fullfield_objects_under_reception"] == {(): 0}
+    assert told["fullfield_answer_seconds_count"] == {(): 1}
     assert told["process_open_fds"][()] > 0
     assert not any(secret in said for secret in ("Secretname", "SECRETID", cine.StudyInstanceUID))
 

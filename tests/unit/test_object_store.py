@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from config.errors import DamagedObject, StorageFull, StorageUnavailable
 from dicom_node.network.incoming import IncomingFile
+from dicom_node.network.receiving import Receiving
 from storage.files import ObjectStore, StoredFile
 
 CONTENT = b"a cine" * 1000
@@ -253,7 +254,7 @@ def test_sweeping_spares_what_is_held_however_old_a_clock_makes_it_look(store: O
 
 
 def test_sweeping_spares_what_is_received_until_it_is_kept_or_dropped(store: ObjectStore) -> None:
-    file = IncomingFile(store.incoming, lambda: b"header", lambda: True)
+    file = IncomingFile(Receiving(store.incoming), lambda: b"header", lambda: True)
     file.write(b"fragment")
     assert store.sweep(older_than_seconds=-3600) == 0
     digest = file.complete()

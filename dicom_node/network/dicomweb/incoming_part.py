@@ -6,7 +6,6 @@ What stands before the data set is written anew, so that the same object is the 
 
 from collections.abc import Callable
 from io import BytesIO
-from pathlib import Path
 
 from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset, read_preamble
@@ -15,6 +14,7 @@ from pydicom.uid import UID
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID
 from dicom_node.network.contexts import TRANSFER_SYNTAXES
 from dicom_node.network.incoming import IncomingFile, Peer, StoreRequest, part_10_header, printable
+from dicom_node.network.receiving import Receiving
 from dicom_node.network.statuses import Status, Unacceptable
 from dicom_node.sop_classes import RECEIVED
 
@@ -28,7 +28,7 @@ class IncomingPart:
 
     def __init__(
         self,
-        folder: Path,
+        receiving: Receiving,
         peer: Peer,
         study_instance_uid: str | None,
         has_room: Callable[[], bool],
@@ -37,7 +37,7 @@ class IncomingPart:
         self._head: bytearray | None = bytearray()
         self._error: Unacceptable | None = None
         self._header = b""
-        self._file = IncomingFile(folder, lambda: self._header, has_room, largest)
+        self._file = IncomingFile(receiving, lambda: self._header, has_room, largest)
         self._largest = largest
         #: What the part says that it is; of a part that says nothing the UIDs are empty.
         self.request = StoreRequest(

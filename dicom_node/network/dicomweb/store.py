@@ -44,7 +44,7 @@ class StoreTransaction:
         """A part begins."""
         self._media_type = media_type.name
         study, intake = self._study_instance_uid, self._intake
-        self._part = IncomingPart(intake.incoming, self._peer, study, intake.has_room, self._largest)
+        self._part = IncomingPart(intake.receiving, self._peer, study, intake.has_room, self._largest)
 
     def write(self, data: bytes) -> None:
         """More of the part; one of another media type is passed over."""
