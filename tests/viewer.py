@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from tests.nodes import LONG
 from tests.peers import Orthanc, orthanc
 
 PLUGINS = [f"/usr/share/orthanc/plugins/libOrthanc{name}.so" for name in ("WebViewer", "Gdcm")]
@@ -55,7 +56,10 @@ def viewer(folder: Path) -> Iterator[Screen]:
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield Screen(pacs, browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}))
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        # A browser that draws without a GPU is slow on a machine that does much else.
+        page.set_default_timeout(1000 * LONG)
+        yield Screen(pacs, page)
         browser.close()
 
 
