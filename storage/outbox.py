@@ -159,18 +159,12 @@ def postpone(tx: Session, hold: Hold, *, reason: str, status: int | None, wait_s
 
 def refuse(tx: Session, hold: Hold, *, reason: str, status: int | None) -> Delivery:
     """The destination will not take the object. LeaseLost as in `postpone`."""
-    delivery = _held(tx, hold)
-    _settle(delivery, DeliveryState.REFUSED, reason=reason, status=status)
-    tx.flush()
-    return delivery
+    return _give_up(tx, hold, DeliveryState.REFUSED, reason, status)
 
 
 def abandon(tx: Session, hold: Hold, *, reason: str, status: int | None = None) -> Delivery:
     """Stop trying. LeaseLost as in `postpone`."""
-    delivery = _held(tx, hold)
-    _settle(delivery, DeliveryState.ABANDONED, reason=reason, status=status)
-    tx.flush()
-    return delivery
+    return _give_up(tx, hold, DeliveryState.ABANDONED, reason, status)
 
 
 def withhold(tx: Session, delivery_id: int, *, reason: str) -> Delivery:
@@ -207,6 +201,13 @@ def outstanding(tx: Session, job_id: int) -> dict[DeliveryState, int]:
     query = select(Delivery.state, func.count()).where(Delivery.job_id == job_id).group_by(Delivery.state)
     counted = dict(tx.execute(query).all())
     return {state: counted.get(state, 0) for state in DeliveryState}
+
+
+def _give_up(tx: Session, hold: Hold, state: DeliveryState, reason: str, status: int | None) -> Delivery:
+    delivery = _held(tx, hold)
+    _settle(delivery, state, reason=reason, status=status)
+    tx.flush()
+    return delivery
 
 
 def _settle(delivery: Delivery, state: DeliveryState, *, reason: str | None, status: int | None) -> None:

@@ -30,6 +30,17 @@ class Grouped:
     section: str
 
 
+#: Of the X-Ray Collimator module (C.8.7.3), and within the macro below.
+COLLIMATOR = (
+    "CollimatorShape",
+    "CollimatorLeftVerticalEdge",
+    "CollimatorRightVerticalEdge",
+    "CollimatorUpperHorizontalEdge",
+    "CollimatorLowerHorizontalEdge",
+    "CenterOfCircularCollimator",
+    "RadiusOfCircularCollimator",
+    "VerticesOfThePolygonalCollimator",
+)
 _COLLIMATOR = ("CollimatorShapeSequence", "C.8.19.6.12")
 #: Distance Source to Patient is the one to the isocenter (C.8.7.5, note).
 GROUPED = (
@@ -43,19 +54,7 @@ GROUPED = (
         Grouped(keyword, "FramePixelDataPropertiesSequence", keyword, "C.8.19.6.4")
         for keyword in ("PixelIntensityRelationship", "PixelIntensityRelationshipSign")
     ),
-    *(
-        Grouped(keyword, _COLLIMATOR[0], keyword, _COLLIMATOR[1])
-        for keyword in (
-            "CollimatorShape",
-            "CollimatorLeftVerticalEdge",
-            "CollimatorRightVerticalEdge",
-            "CollimatorUpperHorizontalEdge",
-            "CollimatorLowerHorizontalEdge",
-            "CenterOfCircularCollimator",
-            "RadiusOfCircularCollimator",
-            "VerticesOfThePolygonalCollimator",
-        )
-    ),
+    *(Grouped(keyword, _COLLIMATOR[0], keyword, _COLLIMATOR[1]) for keyword in COLLIMATOR),
     Grouped("PatientOrientation", "PatientOrientationInFrameSequence", "PatientOrientation", "C.7.6.16.2.15"),
     Grouped("ImageLaterality", "FrameAnatomySequence", "FrameLaterality", "C.7.6.16.2.8"),
     Grouped("AnatomicRegionSequence", "FrameAnatomySequence", "AnatomicRegionSequence", "C.7.6.16.2.8"),

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
 from dicom_node.objects.character_set import TEXT, as_meant, is_named, is_repeated
-from dicom_node.objects.functional_groups import grouped_elements
+from dicom_node.objects.functional_groups import COLLIMATOR, grouped_elements
 from dicom_node.objects.source_faults import mended
 from inference.header import UNREADABLE
 
@@ -80,16 +80,7 @@ CARRIED: dict[str, tuple[str, ...]] = {
     "10.7": ("PixelSpacing", "PixelSpacingCalibrationType", "PixelSpacingCalibrationDescription"),
     "C.8.7.1": ("PixelIntensityRelationship", "PixelIntensityRelationshipSign"),
     "C.8.7.2": ("ImagerPixelSpacing", "IntensifierSize"),
-    "C.8.7.3": (
-        "CollimatorShape",
-        "CollimatorLeftVerticalEdge",
-        "CollimatorRightVerticalEdge",
-        "CollimatorUpperHorizontalEdge",
-        "CollimatorLowerHorizontalEdge",
-        "CenterOfCircularCollimator",
-        "RadiusOfCircularCollimator",
-        "VerticesOfThePolygonalCollimator",
-    ),
+    "C.8.7.3": COLLIMATOR,
     "C.8.7.5": (
         "DistanceSourceToDetector",
         "DistanceSourceToPatient",
