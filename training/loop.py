@@ -26,6 +26,7 @@ from config.errors import ConfigError, FullfieldError
 from inference.precision import is_faster_in_half
 from inference.weights import read_weights, sha256_of, write_weights
 from training.board import Board, Pictures
+from training.drawn import DrawnExamples, Packed, digest_of_drawn
 from training.examples import Batch, Examples
 from training.pairs import Pair
 from training.provenance import provenance
@@ -43,6 +44,8 @@ class Material:
     validation: Sequence[Pair]
     #: File of CT line integrals (n, h, w), or None to do without.
     projections: Path | None
+    #: Folder of examples drawn ahead, or None to draw them on the way.
+    drawn: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +90,7 @@ class Learner:
         )
         self.process, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self.examples = Examples(material.training, material.projections, settings, task.leave_out)
+        self._drawn = None if material.drawn is None else DrawnExamples(material.drawn, settings, task.leave_out)
         set_seed(settings.seed)
         self.model = task.make()
         if start is not None:
@@ -102,11 +106,12 @@ class Learner:
         # Each process draws noise of its own; a resumed run gets the state of its noise back from the checkpoint.
         set_seed(settings.seed, device_specific=True)
 
-    def draw(self, step: int) -> Batch:
+    def draw(self, step: int) -> Batch | Packed:
         """The batch that this process learns from at a step; no other process or step has it."""
-        return self.examples.batch(step * self.processes + self.process, self.settings.batch)
+        examples = self._drawn or self.examples
+        return examples.batch(step * self.processes + self.process, self.settings.batch)
 
-    def learn(self, batch: Batch, step: int) -> float:
+    def learn(self, batch: Batch | Packed, step: int) -> float:
         """Take one step; the batch's loss. Raises FullfieldError when it is not finite, before any weight changes."""
         with _told_when_out_of_memory(self.task.name, self.settings.batch):
             loss = self.task.loss(self.trained, batch.to(self.accelerator.device))
@@ -135,6 +140,8 @@ def train(task: Task, material: Material, settings: TrainingSettings, out: Path,
     accelerator, name, main = learner.accelerator, task.name, learner.accelerator.is_main_process
     run = earlier_run(name, settings, start, learner.processes, out)
     origin = provenance(material.training, material.projections)
+    if material.drawn is not None:
+        origin["data"]["examples"] = digest_of_drawn(material.drawn)
     _resume(accelerator, name, run, origin, out)
     held_out = learner.examples.held_out(material.validation).to(accelerator.device)
     shown = Batch(**{kind: tensor[:SHOWN] for kind, tensor in vars(held_out).items()})

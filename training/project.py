@@ -27,6 +27,9 @@ Floats = npt.NDArray[np.float32]
 #: Primary angles kept out of every training view: the shipped sample lives there.
 HELD_OUT_PRIMARY_ANGLES = (20.0, 35.0)
 
+#: Least and greatest size of a patient in each direction, and density of bone, as shares of the CT's own.
+BUILD, BONE_DENSITY = (0.85, 1.15), (0.8, 1.3)
+
 #: Samples along the part of a ray inside the volume: steps of about two millimetres through a chest.
 RAY_SAMPLES = 220
 
@@ -103,14 +106,17 @@ def project(subject: Subject, view: View, size: int, *, ray_samples: int = RAY_S
     pixel = view.detector_side / size
     distance = torch.tensor([view.source_to_detector], dtype=torch.float32)
     inverse_camera = make_k_inv(view.source_to_detector, pixel, pixel, 0, 0, size, size, dtype=torch.float32)
-    targets = _detector_points(view, size)
-    pose = _camera_to_world(view, subject.isocenter)
+    device = subject.isocenter.device
+    targets = _detector_points(view, size).to(device)
+    pose = _camera_to_world(view, subject.isocenter.cpu()).to(device)
     rows = []
     for top in range(0, size, band):
         height = min(band, size - top)
         target = targets[:, top * size : (top + height) * size]
-        drawn = render(subject, inverse_camera, pose, distance, height, size, ray_samples, tgt=target)
-        rows.append(drawn[0, 0])
+        drawn = render(
+            subject, inverse_camera.to(device), pose, distance.to(device), height, size, ray_samples, tgt=target
+        )
+        rows.append(drawn[0, 0].cpu())
     integrals: Floats = torch.cat(rows).numpy()
     return integrals
 
@@ -142,10 +148,13 @@ def random_view(rng: np.random.Generator) -> View:
 
 
 def random_views(subject: Subject, count: int, size: int, seed: int) -> Iterator[Floats]:
-    """`count` random projections, each (size, size); the same seed gives the same pictures."""
+    """`count` random projections of patients of random build, each (size, size).
+
+    The same seed gives the same pictures, but for rounding on another device.
+    """
     rng = np.random.default_rng(seed)
     for _ in range(count):
-        yield project(subject, random_view(rng), size)
+        yield project(_of_random_build(subject, rng), random_view(rng), size)
 
 
 def write_views(ct_path: Path, out_path: Path, *, count: int, size: int, seed: int = 0) -> None:
@@ -153,13 +162,25 @@ def write_views(ct_path: Path, out_path: Path, *, count: int, size: int, seed: i
 
     The file grows on disk and gets its name when it is whole.
     """
-    views = random_views(load_volume(ct_path), count, size, seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    views = random_views(load_volume(ct_path).to(device), count, size, seed)
     unfinished = out_path.with_suffix(".part")
     stack = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float16, shape=(count, size, size))
     for index, integrals in enumerate(track(views, "Projecting", total=count)):
         stack[index] = integrals
     stack.flush()
     unfinished.replace(out_path)
+
+
+def _of_random_build(subject: Subject, rng: np.random.Generator) -> Subject:
+    """The same patient broader or slimmer, deeper, taller, and with bones of another density; changed in place."""
+    shrink = torch.diag(torch.tensor([*(1 / rng.uniform(*BUILD, 3)), 1.0], dtype=torch.float32))
+    middle = torch.eye(4)
+    middle[:3, 3] = subject.isocenter.cpu()
+    to_original = (middle @ shrink @ middle.inverse()).to(subject.isocenter.device)
+    subject.world_to_grid = subject.voxel_to_grid @ subject.world_to_voxel @ to_original
+    subject.set_mu(mu_bone=subject.mu_bone * rng.uniform(*BONE_DENSITY))
+    return subject
 
 
 def _voxel_to_grid(shape: tuple[int, ...]) -> torch.Tensor:

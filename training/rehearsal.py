@@ -33,6 +33,7 @@ def rehearse(
         _pairs_told("training", [pair for pair in material.training if fold_of(pair.scene) != task.leave_out]),
         _pairs_told("validation", material.validation),
         _views_told(material.projections),
+        f"examples: {'drawn on the way' if material.drawn is None else f'drawn ahead, {material.drawn}'}",
         f"{settings.steps} steps of {settings.batch} pictures, seed {settings.seed}",
         f"processes: {learner.processes}, on {device}, precision {learner.accelerator.mixed_precision}",
         f"{seconds:.2f} s a step: about {left} beside validation" + (f", from step {first} on" if first else ""),

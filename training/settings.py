@@ -80,6 +80,7 @@ class DataSettings(Section):
     projections: Path | None = Field(
         default=None, description="Line integrals of CT views, written by `fullfield train project`."
     )
+    examples: Path | None = Field(default=None, description="Examples drawn ahead, written by `fullfield train draw`.")
 
 
 class TrainingFile(Section):
@@ -105,6 +106,7 @@ def load_training_file(path: Path | None) -> TrainingFile:
         raise config_error(error, TrainingFile, place_of=place_in(path, text)) from error
     data = file.data
     moved: dict[str, Any] = {"pairs": tuple(path.parent / folder for folder in data.pairs)}
-    if data.projections is not None:
-        moved["projections"] = path.parent / data.projections
+    for name in ("projections", "examples"):
+        if (named := getattr(data, name)) is not None:
+            moved[name] = path.parent / named
     return file.model_copy(update={"data": data.model_copy(update=moved)})

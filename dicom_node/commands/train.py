@@ -48,6 +48,9 @@ Data = Annotated[
 Projections = Annotated[
     Path | None, typer.Option(help="Line integrals of CT views, written by `fullfield train project`.")
 ]
+Drawn = Annotated[
+    Path | None, typer.Option("--examples", help="Examples drawn ahead, a folder written by `fullfield train draw`.")
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The run's folder; it becomes the profile's folder.")]
 Config = Annotated[
     Path | None,
@@ -96,10 +99,36 @@ def project(
 
 
 @app.command()
+def draw(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The new folder to write; about 330 kB an example.")],
+    data: Data = None,
+    projections: Projections = None,
+    config: Config = None,
+    count: Annotated[int, typer.Option(min=1, help="How many examples.")] = 20_000,
+    seed: Seed = None,
+) -> None:
+    """Draw training examples ahead, on all processors, for trainings on a GPU, which would wait for one of them.
+
+    The shares of the kinds of examples are those of [vae] in --config; trainings have to have the same.
+
+    Example: fullfield train draw --data pairs --projections views.npy -o examples
+    """
+    from training.drawn import draw_ahead
+    from training.settings import load_training_file
+
+    file = load_training_file(config)
+    settings = _overruled(file.vae, None, None, seed, None)
+    material = _material(file, data, projections)
+    drawn = draw_ahead(material.training, material.projections, settings, out, count=count)
+    _say(f"{drawn} examples in {out}")
+
+
+@app.command()
 def aperture(
     out: Out,
     data: Data = None,
     projections: Projections = None,
+    examples: Drawn = None,
     config: Config = None,
     steps: Steps = None,
     batch: Size = None,
@@ -117,7 +146,8 @@ def aperture(
 
     file = load_training_file(config)
     settings = _overruled(file.aperture, steps, batch, seed, precision)
-    _train(lambda: aperture_task(settings), _material(file, data, projections), settings, out, start, dry_run)
+    material = _material(file, data, projections, examples)
+    _train(lambda: aperture_task(settings), material, settings, out, start, dry_run)
 
 
 @app.command()
@@ -125,6 +155,7 @@ def vae(
     out: Out,
     data: Data = None,
     projections: Projections = None,
+    examples: Drawn = None,
     config: Config = None,
     steps: Steps = None,
     batch: Size = None,
@@ -148,14 +179,21 @@ def vae(
     if profile is Profile.THESIS:
         from training.thesis import VAE_SETTINGS, train_thesis_vae
 
-        _refuse(config=config, projections=projections, start=start, leave_out=leave_out, dry_run=dry_run)
+        _refuse(
+            config=config,
+            projections=projections,
+            examples=examples,
+            start=start,
+            leave_out=leave_out,
+            dry_run=dry_run,
+        )
         material = _material(file, data, None)
         changes = _given(steps=steps, batch=batch, seed=seed, mixed_precision=precision)
         path = train_thesis_vae(material.training, material.validation, out, replace(VAE_SETTINGS, **changes))
         _say(f"weights in {path}")
         return
     settings = _overruled(file.vae, steps, batch, seed, precision)
-    material = _material(file, data, projections)
+    material = _material(file, data, projections, examples)
     _train(lambda: vae_task(settings, leave_out=leave_out), material, settings, out, start, dry_run)
 
 
@@ -164,6 +202,7 @@ def palette(
     out: Out,
     data: Data = None,
     projections: Projections = None,
+    examples: Drawn = None,
     config: Config = None,
     steps: Steps = None,
     batch: Size = None,
@@ -182,7 +221,7 @@ def palette(
 
     file = load_training_file(config)
     if profile is Profile.THESIS:
-        _refuse(config=config, projections=projections, start=start, dry_run=dry_run)
+        _refuse(config=config, projections=projections, examples=examples, start=start, dry_run=dry_run)
         changes = _given(steps=steps, batch=batch, seed=seed, mixed_precision=precision)
         _train_thesis_palette(_material(file, data, None), changes, out, version)
         return
@@ -198,7 +237,7 @@ def palette(
     priors = [VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS) for _ in names]
     for prior, name in zip(priors, names, strict=True):
         read_weights(prior, out / f"{name}.safetensors")
-    material = _material(file, data, projections)
+    material = _material(file, data, projections, examples)
     _train(lambda: palette_task(priors[0], priors[1:], settings), material, settings, out, start, dry_run)
 
 
@@ -255,8 +294,10 @@ def _train_thesis_palette(material: "Material", changes: dict[str, Any], out: Pa
     _say(f"profile {version} of the thesis's method in {out}")
 
 
-def _material(file: "TrainingFile", data: list[Path] | None, projections: Path | None) -> "Material":
-    """The pairs and views that the options name, else those of the file."""
+def _material(
+    file: "TrainingFile", data: list[Path] | None, projections: Path | None, examples: Path | None = None
+) -> "Material":
+    """The pairs, views and drawn examples that the options name, else those of the file."""
     from training.loop import Material
     from training.pairs import read_pairs, scenes_in_two_splits
 
@@ -273,7 +314,7 @@ def _material(file: "TrainingFile", data: list[Path] | None, projections: Path |
             raise ConfigError(f"{folder / 'pairs.csv'}: {fault}")
         training += learnt
         validation += kept_out
-    return Material(training=training, validation=validation, projections=views)
+    return Material(training=training, validation=validation, projections=views, drawn=examples or file.data.examples)
 
 
 def _overruled(

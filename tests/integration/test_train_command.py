@@ -17,6 +17,7 @@ from inference.thesis.profile import load_thesis
 from inference.weights import load_weights
 from tests.pairs import write_pairs, write_table
 from tests.peers import free_port
+from training.drawn import digest_of_drawn
 
 ONE_STEP = ("--steps", 1, "--batch", 1, "--precision", "no")
 ROOT = Path(__file__).parents[2]
@@ -83,6 +84,18 @@ def test_a_file_sets_the_hyperparameters_and_options_overrule_it(fullfield, tmp_
     assert status == 0
     settings = json.loads((tmp_path / "run" / "aperture.json").read_text())["settings"]
     assert (settings["steps"], settings["batch"], settings["open_share"]) == (1, 1, 0.5)
+
+
+def test_examples_that_are_drawn_ahead_are_learnt_from(fullfield, data, tmp_path):
+    examples, run = tmp_path / "examples", tmp_path / "run"
+    status, out, _ = fullfield("train", "draw", "--data", data, "-o", examples, "--count", 1)
+    assert (status, out.splitlines()[-1]) == (0, f"64 examples in {examples}")
+
+    status, out, _ = fullfield("train", "aperture", "--data", data, "--examples", examples, "-o", run, *ONE_STEP)
+
+    assert (status, out.splitlines()[-1]) == (0, f"best weights in {run / 'aperture.safetensors'}")
+    run_file = json.loads((run / "aperture.json").read_text())
+    assert run_file["provenance"]["data"]["examples"] == digest_of_drawn(examples)
 
 
 @pytest.mark.parametrize(("processor", "precision"), [({"avx512_bf16": True}, "bf16"), ({"avx2": True}, "no")])

@@ -370,16 +370,17 @@ def test_a_rehearsal_says_what_would_be_and_writes_nothing(material, tmp_path):
 
     assert not out.exists()
     parameters = sum(tensor.numel() for tensor in small_vae().parameters())
-    assert lines[:6] == [
+    assert lines[:7] == [
         f"vae-without-1: {parameters:,} parameters, random at the start",
         "pairs for training: 1, of 1 scenes",
         "pairs for validation: 2, of 2 scenes",
         "CT views: none",
+        "examples: drawn on the way",
         "4 steps of 1 pictures, seed 3",
         "processes: 1, on cpu, precision no",
     ]
-    assert " s a step: about 0:00:" in lines[6]
-    assert str(out / "vae-without-1.safetensors") in lines[7]
+    assert " s a step: about 0:00:" in lines[7]
+    assert str(out / "vae-without-1.safetensors") in lines[8]
 
 
 def test_a_rehearsal_says_where_a_run_would_go_on(material, tmp_path):
@@ -388,7 +389,7 @@ def test_a_rehearsal_says_where_a_run_would_go_on(material, tmp_path):
 
     lines = rehearse(vae_task(SETTINGS, CHANNELS), material, SETTINGS, tmp_path)
 
-    assert lines[6].endswith("about 0:00:00 beside validation, from step 4 on")
+    assert lines[7].endswith("about 0:00:00 beside validation, from step 4 on")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
