@@ -13,8 +13,18 @@ from pydicom.uid import (
     XRayAngiographicImageStorage,
     generate_uid,
 )
-from pynetdicom.dimse_messages import C_ECHO_RQ, C_FIND_RQ, C_STORE_RQ, N_ACTION_RQ, N_CREATE_RQ, DIMSEMessage
-from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_STORE, N_ACTION, N_CREATE
+from pynetdicom.dimse_messages import (
+    C_ECHO_RQ,
+    C_FIND_RQ,
+    C_GET_RQ,
+    C_MOVE_RQ,
+    C_STORE_RQ,
+    N_ACTION_RQ,
+    N_CREATE_RQ,
+    N_SET_RQ,
+    DIMSEMessage,
+)
+from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_GET, C_MOVE, C_STORE, N_ACTION, N_CREATE, N_SET
 from pynetdicom.pdu import A_ASSOCIATE_RQ, A_RELEASE_RQ, P_DATA_TF
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
@@ -28,6 +38,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
     StorageCommitmentPushModelInstance,
     StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
     Verification,
 )
 
@@ -44,6 +56,8 @@ _CONTEXTS = {
             StorageCommitmentPushModel,
             StudyRootQueryRetrieveInformationModelFind,
             ModalityPerformedProcedureStep,
+            StudyRootQueryRetrieveInformationModelMove,
+            StudyRootQueryRetrieveInformationModelGet,
         )
     )
 }
@@ -67,7 +81,7 @@ class Conversation:
 
 def conversation(rng: Random, change: Change = lambda data_set: data_set) -> Conversation:
     """A conversation of a kind drawn at random; `change` is applied to the data set that it carries, if any."""
-    kind = rng.choices(list(_REQUESTS), weights=[6, 1, 1, 1, 1])[0]
+    kind = rng.choices(list(_REQUESTS), weights=[6, 1, 1, 1, 1, 1, 1, 1])[0]
     uid = generate_uid(entropy_srcs=[str(rng.getrandbits(64))])
     message, primitive, syntax, data_set = _REQUESTS[kind](uid)
     if data_set is not None:
@@ -121,14 +135,51 @@ def _begin_step(uid: str) -> tuple[DIMSEMessage, Any, str, Dataset]:
     return N_CREATE_RQ(), request, ModalityPerformedProcedureStep, step
 
 
+def _end_step(uid: str) -> tuple[DIMSEMessage, Any, str, Dataset]:
+    request = N_SET()
+    request.MessageID = 1
+    request.RequestedSOPClassUID, request.RequestedSOPInstanceUID = ModalityPerformedProcedureStep, uid
+    step = Dataset()
+    step.PerformedProcedureStepStatus = "COMPLETED"
+    return N_SET_RQ(), request, ModalityPerformedProcedureStep, step
+
+
+def _move(uid: str) -> tuple[DIMSEMessage, Any, str, Dataset]:
+    request = C_MOVE()
+    request.MessageID, request.Priority, request.MoveDestination = 1, 2, "SOMEWHERE"
+    request.AffectedSOPClassUID = StudyRootQueryRetrieveInformationModelMove
+    return C_MOVE_RQ(), request, StudyRootQueryRetrieveInformationModelMove, _study(uid)
+
+
+def _get(uid: str) -> tuple[DIMSEMessage, Any, str, Dataset]:
+    request = C_GET()
+    request.MessageID, request.Priority = 1, 2
+    request.AffectedSOPClassUID = StudyRootQueryRetrieveInformationModelGet
+    return C_GET_RQ(), request, StudyRootQueryRetrieveInformationModelGet, _study(uid)
+
+
+def _study(uid: str) -> Dataset:
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel, identifier.StudyInstanceUID = "STUDY", uid
+    return identifier
+
+
 _REQUESTS: dict[str, Callable[[str], tuple[DIMSEMessage, Any, str, Dataset | None]]] = {
     "C-STORE": _store,
     "C-ECHO": _echo,
     "N-ACTION": _commit,
     "C-FIND": _find,
     "N-CREATE": _begin_step,
+    "N-SET": _end_step,
+    "C-MOVE": _move,
+    "C-GET": _get,
 }
-_DATA_SET_OF = {"C-STORE": "DataSet", "N-ACTION": "ActionInformation", "N-CREATE": "AttributeList"}
+_DATA_SET_OF = {
+    "C-STORE": "DataSet",
+    "N-ACTION": "ActionInformation",
+    "N-CREATE": "AttributeList",
+    "N-SET": "ModificationList",
+}
 
 
 def _request() -> bytes:

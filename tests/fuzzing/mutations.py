@@ -29,21 +29,38 @@ def _with_pdu(rng: Random, change: Callable[[bytes], bytes], *, first: int = 0) 
     return Conversation(kind=whole.kind, pdus=tuple(pdus), sop_instance_uid=whole.sop_instance_uid)
 
 
-def _flip(rng: Random, data: bytes, most: int = 8) -> bytes:
-    """Some bits turned over."""
+def flip(rng: Random, data: bytes, most: int = 8) -> bytes:
+    """Some bits turned over, `most` at most."""
     changed = bytearray(data)
     for _ in range(rng.randint(1, most) if data else 0):
         changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
     return bytes(changed)
 
 
-def _some_length(rng: Random, true: int, largest: int) -> int:
+def some_length(rng: Random, true: int, largest: int) -> int:
     """A length that is not the true one: a little off, none, or as large as the field can say."""
     return max(0, rng.choice([true - 1, true + 1, true // 2, 2 * true, 0, 1, largest, rng.randrange(largest + 1)]))
 
 
+def cut_off(rng: Random, data: bytes) -> bytes:
+    """As much of it as came before the connection broke."""
+    return data[: rng.randrange(len(data) + 1)]
+
+
+def nest(rng: Random, data_set: bytes) -> bytes:
+    """Content Sequence within Content Sequence, closed as often as it was opened or not, somewhere in a data set."""
+    depth = rng.randint(_DEPTH // 2, 2 * _DEPTH)
+    opening = struct.pack("<HH2sHI", 0x0040, 0xA730, b"SQ", 0, 0xFFFFFFFF)
+    opening += struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    closing = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    nested = opening * depth + closing * rng.choice([depth, depth // 2, 0])
+    pixels = data_set.rfind(struct.pack("<HH", 0x7FE0, 0x0010))
+    at = rng.choice([0, max(pixels, 0), len(data_set)])
+    return data_set[:at] + nested + data_set[at:]
+
+
 def _bits_of_a_pdu(rng: Random) -> Conversation:
-    return _with_pdu(rng, lambda pdu: _flip(rng, pdu))
+    return _with_pdu(rng, lambda pdu: flip(rng, pdu))
 
 
 def _a_pdu_cut_off(rng: Random) -> Conversation:
@@ -55,7 +72,7 @@ def _a_pdu_cut_off(rng: Random) -> Conversation:
 
 def _length_of_a_pdu(rng: Random) -> Conversation:
     def lie(pdu: bytes) -> bytes:
-        return pdu[:2] + struct.pack(">I", _some_length(rng, len(pdu) - _PDU_HEADER, 0xFFFFFFFF)) + pdu[6:]
+        return pdu[:2] + struct.pack(">I", some_length(rng, len(pdu) - _PDU_HEADER, 0xFFFFFFFF)) + pdu[6:]
 
     return _with_pdu(rng, lie)
 
@@ -63,9 +80,9 @@ def _length_of_a_pdu(rng: Random) -> Conversation:
 def _length_of_a_data_value(rng: Random) -> Conversation:
     def lie(pdu: bytes) -> bytes:
         if pdu[0] != 0x04:
-            return _flip(rng, pdu)
+            return flip(rng, pdu)
         true = struct.unpack(">I", pdu[6:10])[0]
-        return pdu[:6] + struct.pack(">I", _some_length(rng, true, 0xFFFFFFFF)) + pdu[10:]
+        return pdu[:6] + struct.pack(">I", some_length(rng, true, 0xFFFFFFFF)) + pdu[10:]
 
     return _with_pdu(rng, lie, first=1)
 
@@ -75,7 +92,7 @@ def _length_of_an_item(rng: Random) -> Conversation:
     whole = conversation(rng)
     request = whole.pdus[0]
     at = rng.randrange(74, len(request) - 1)
-    lie = request[:at] + struct.pack(">H", _some_length(rng, 20, 0xFFFF)) + request[at + 2 :]
+    lie = request[:at] + struct.pack(">H", some_length(rng, 20, 0xFFFF)) + request[at + 2 :]
     return Conversation(kind=whole.kind, pdus=(lie, *whole.pdus[1:]), sop_instance_uid=whole.sop_instance_uid)
 
 
@@ -85,7 +102,7 @@ def _length_of_the_command_group(rng: Random) -> Conversation:
     at = _P_DATA_HEADER + 8
     command = whole.pdus[1]
     true = struct.unpack("<I", command[at : at + 4])[0]
-    lie = command[:at] + struct.pack("<I", _some_length(rng, true, 0xFFFFFFFF)) + command[at + 4 :]
+    lie = command[:at] + struct.pack("<I", some_length(rng, true, 0xFFFFFFFF)) + command[at + 4 :]
     pdus = (whole.pdus[0], lie, *whole.pdus[2:])
     return Conversation(kind=whole.kind, pdus=pdus, sop_instance_uid=whole.sop_instance_uid)
 
@@ -93,7 +110,7 @@ def _length_of_the_command_group(rng: Random) -> Conversation:
 def _bits_of_the_command(rng: Random) -> Conversation:
     whole = conversation(rng)
     command = whole.pdus[1]
-    lie = command[:_P_DATA_HEADER] + _flip(rng, command[_P_DATA_HEADER:], most=3)
+    lie = command[:_P_DATA_HEADER] + flip(rng, command[_P_DATA_HEADER:], most=3)
     pdus = (whole.pdus[0], lie, *whole.pdus[2:])
     return Conversation(kind=whole.kind, pdus=pdus, sop_instance_uid=whole.sop_instance_uid)
 
@@ -118,16 +135,16 @@ def _noise(rng: Random) -> Conversation:
 
 
 def _bits_of_the_data_set(rng: Random) -> Conversation:
-    return conversation(rng, lambda data_set: _flip(rng, data_set, most=30))
+    return conversation(rng, lambda data_set: flip(rng, data_set, most=30))
 
 
 def _bits_of_the_header(rng: Random) -> Conversation:
     """In the first half kilobyte, where the UIDs stand, more than elsewhere."""
-    return conversation(rng, lambda data_set: _flip(rng, data_set[:512]) + data_set[512:])
+    return conversation(rng, lambda data_set: flip(rng, data_set[:512]) + data_set[512:])
 
 
 def _a_data_set_cut_off(rng: Random) -> Conversation:
-    return conversation(rng, lambda data_set: data_set[: rng.randrange(len(data_set) + 1)])
+    return conversation(rng, lambda data_set: cut_off(rng, data_set))
 
 
 def _lengths_of_elements(rng: Random) -> Conversation:
@@ -137,7 +154,7 @@ def _lengths_of_elements(rng: Random) -> Conversation:
         changed = bytearray(data_set)
         for _ in range(rng.randint(1, 3)):
             at, size = rng.randrange(max(1, len(changed) - 4)), rng.choice([2, 4])
-            value = _some_length(rng, 16, (1 << 8 * size) - 1)
+            value = some_length(rng, 16, (1 << 8 * size) - 1)
             changed[at : at + size] = value.to_bytes(size, "little")
         return bytes(changed)
 
@@ -156,19 +173,7 @@ def _group_lengths(rng: Random) -> Conversation:
 
 
 def _nested_sequences(rng: Random) -> Conversation:
-    """Content Sequence within Content Sequence, of undefined length or of none that is true."""
-
-    def nest(data_set: bytes) -> bytes:
-        depth = rng.randint(_DEPTH // 2, 2 * _DEPTH)
-        opening = struct.pack("<HH2sHI", 0x0040, 0xA730, b"SQ", 0, 0xFFFFFFFF)
-        opening += struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
-        closing = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
-        nested = opening * depth + closing * rng.choice([depth, depth // 2, 0])
-        pixels = data_set.rfind(struct.pack("<HH", 0x7FE0, 0x0010))
-        at = rng.choice([0, max(pixels, 0), len(data_set)])
-        return data_set[:at] + nested + data_set[at:]
-
-    return conversation(rng, nest)
+    return conversation(rng, lambda data_set: nest(rng, data_set))
 
 
 _MUTATIONS: dict[str, Callable[[Random], Conversation]] = {

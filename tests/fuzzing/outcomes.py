@@ -29,6 +29,8 @@ class Outcome(StrEnum):
     ENDED_WITH_US = "ended with the peer"
     #: The node closed the connection without a word, while the peer still spoke.
     DROPPED = "dropped"
+    #: An error of the node's own, 5xx (RFC 9110 15.6).
+    BROKEN = "answered with an error of the node's own"
     #: The connection stays open though the peer has gone.
     HANGS = "hangs"
 

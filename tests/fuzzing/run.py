@@ -17,11 +17,14 @@ from storage.objects import find_object
 from tests.factory import write, xa
 from tests.fuzzing.mutations import mutated
 from tests.fuzzing.outcomes import Outcome, outcome_of
+from tests.fuzzing.uploads import mutated_upload, outcome_of_upload
 from tests.nodes import NodeProcess
-from tests.peers import storescu
+from tests.peers import free_port, storescu
 
 #: Conversations after which memory and descriptors are compared: caches fill at first.
 _STRETCH = 1000
+#: Share of the conversations that are uploads by HTTP.
+_UPLOADS = 0.2
 #: Seconds that associations may take to end when their peers have gone.
 _REST = 60.0
 #: The most by which they may grow over a stretch.
@@ -63,22 +66,28 @@ def fuzz(
     folder: Path, *, number: int, seed: int, first: int = 0, say: Callable[[str], None] = lambda _: None
 ) -> Report:
     """Have so many conversations with a node in this folder; each one depends on seed and its number alone."""
-    node = NodeProcess(folder, {}, worker={"processes": 0}, logs={"level": "error"})
+    web = free_port()
+    node = NodeProcess(folder, {}, worker={"processes": 0}, logs={"level": "error"}, web={"port": web})
     node.routes.write_text("")
     report = Report()
     with node.running():
         fresh = Footprint.of(node.pid)
         for index in range(first, first + number):
-            mutation, conversation = mutated(Random(f"{seed}/{index}"))
+            rng = Random(f"{seed}/{index}")
             try:
-                outcome, acknowledged = outcome_of(conversation, node.port)
+                if rng.random() < _UPLOADS:
+                    mutation, upload = mutated_upload(rng)
+                    uid, (outcome, acknowledged) = upload.sop_instance_uid, outcome_of_upload(upload, web)
+                else:
+                    mutation, conversation = mutated(rng)
+                    uid, (outcome, acknowledged) = conversation.sop_instance_uid, outcome_of(conversation, node.port)
             except OSError as error:
                 report.faults.append(f"conversation {index} ({mutation}): the node does not answer: {error}")
                 break
             report.outcomes[mutation, outcome] += 1
             if acknowledged:
-                report.acknowledged.append(conversation.sop_instance_uid)
-            if outcome in (Outcome.HANGS, Outcome.DROPPED):
+                report.acknowledged.append(uid)
+            if outcome in (Outcome.HANGS, Outcome.DROPPED, Outcome.BROKEN):
                 report.faults.append(f"conversation {index} ({mutation}): {outcome}")
             if (index + 1 - first) % _STRETCH == 0:
                 report.footprints.append(_at_rest(node.pid, fresh.threads))
