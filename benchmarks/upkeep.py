@@ -8,11 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 
-from sqlalchemy import insert
-
+from benchmarks._objects import fill
 from benchmarks._place import folder_on_disk
 from config.retention import RetentionSettings
 from dicom_node.workflow.retention import Retention
@@ -20,10 +17,8 @@ from dicom_node.workflow.scrubbing import AT_ONCE, scrub
 from storage.backup import back_up, restore
 from storage.database import Database, current_time
 from storage.files import ObjectStore
-from storage.schema import StoredObject
 from storage.scrub import longest_unread, orphans
 from storage.soundness import make_ready
-from storage.states import ObjectKind
 
 _OBJECTS = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
 _BYTES = 10_000
@@ -39,7 +34,7 @@ def main() -> None:
         database = Database(url)
         database.migrate()
         with _timed("fill", _OBJECTS):
-            _fill(database, store)
+            fill(database, store, _OBJECTS, _BYTES, old=_SAMPLE)
         size = (store.root / "fullfield.db").stat().st_size >> 20
         print(f"{_OBJECTS} objects of {_BYTES} bytes, database {size} MB")
         with _timed("checks of a start", _OBJECTS):
@@ -62,39 +57,6 @@ def main() -> None:
         with _timed("pass of retention", _SAMPLE):
             assert few.keep_to_days() == _SAMPLE
         database.close()
-
-
-def _fill(database: Database, store: ObjectStore) -> None:
-    """Straight into files and rows: how they come there is another benchmark's."""
-    now = datetime.now(UTC)
-    rows = []
-    for number in range(_OBJECTS):
-        content = number.to_bytes(8, "big") * (_BYTES // 8)
-        digest = sha256(content).hexdigest()
-        store.path(digest).parent.mkdir(parents=True, exist_ok=True)
-        store.path(digest).write_bytes(content)
-        received = now - timedelta(days=100 if number < _SAMPLE else 1)
-        rows.append(
-            {
-                "sop_instance_uid": f"1.2.3.{number}",
-                "sop_class_uid": "1.2.840.10008.5.1.4.1.1.12.1",
-                "transfer_syntax_uid": "1.2.840.10008.1.2.1",
-                "study_instance_uid": f"1.2.{number // 50}",
-                "series_instance_uid": f"1.2.3.{number // 10}",
-                "modality": "XA",
-                "frames": 1,
-                "digest": digest,
-                "size": len(content),
-                "kind": ObjectKind.ORIGINAL,
-                "calling_ae": "CARM",
-                "called_ae": "FULLFIELD",
-                "peer_address": "127.0.0.1",
-                "received_at": received,
-                "verified_at": received,
-            }
-        )
-    with database.transaction() as tx:
-        tx.execute(insert(StoredObject), rows)
 
 
 def _scrub(database: Database, store: ObjectStore) -> None:

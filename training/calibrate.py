@@ -53,6 +53,8 @@ _PER_PAIR, _MOST = 5, 1280
 _WIDTH, _DROPOUT, _DECAY, _EPOCHS, _BATCH = 64, 0.5, 0.1, 60, 64
 #: Share of held-out pictures that may be declined.
 _DECLINED = 0.01
+#: How much real pictures count beside simulated ones in the intervals.
+_REAL, _SIMULATED = 2, 1
 #: Every so manieth pixel is looked at in either direction: neighbours tell the same.
 _STRIDE = 2
 
@@ -178,10 +180,10 @@ def score(reconstructor: Reconstructor, one: HeldOut) -> Scores:
 def interval_factors(scores: Sequence[Scores]) -> Floats:
     """For each quarter of the distance the factor that makes a 90 % interval of the VAE's deviation: (4,).
 
-    Scenes count alike, whatever their number of pictures; so do real and simulated ones together. A quarter that no
-    picture has takes the factor of all. Split conformal prediction asks for the (1 + 1/n) * 0.9 quantile of n
-    independent scores; pixels of one scene are not independent, so n is the number of independent ones that would
-    scatter as much as the scenes do (Kish's effective sample size).
+    Scenes count alike, whatever their number of pictures; real ones together count twice what simulated ones do. A
+    quarter that no picture has takes the factor of all. Split conformal prediction asks for the (1 + 1/n) * 0.9
+    quantile of n independent scores; pixels of one scene are not independent, so n is the number of independent ones
+    that would scatter as much as the scenes do (Kish's effective sample size).
     """
     everywhere = _quantile([(s, s.score) for s in scores])
     factors = []
@@ -195,7 +197,10 @@ def interval_factors(scores: Sequence[Scores]) -> Floats:
 def _quantile(parts: Sequence[tuple[Scores, Floats]]) -> float:
     scenes = Counter((s.real, s.scene) for s, _ in parts)
     worlds = Counter(real for real, _ in scenes)
-    weights = [1 / (len(worlds) * worlds[s.real] * scenes[s.real, s.scene]) for s, _ in parts]
+    importance = {real: _REAL if real else _SIMULATED for real in worlds}
+    weights = [
+        importance[s.real] / (sum(importance.values()) * worlds[s.real] * scenes[s.real, s.scene]) for s, _ in parts
+    ]
     values = np.concatenate([values for _, values in parts])
     order = np.argsort(values)
     each = np.concatenate([np.full(v.size, w / v.size) for w, (_, v) in zip(weights, parts, strict=True)])

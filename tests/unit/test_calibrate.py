@@ -62,6 +62,18 @@ def test_simulated_scenes_do_not_drown_the_real_ones():
     np.testing.assert_allclose(interval_factors([*real, *many]), interval_factors([*real, *few]), rtol=0.06)
 
 
+def test_real_scenes_count_twice_what_simulated_ones_do():
+    rng = np.random.default_rng(3)
+    real = [scene(rng, spread=2.0) for _ in range(60)]
+    simulated = [scene(rng, real=False) for _ in range(60)]
+
+    factors = interval_factors([*real, *simulated])
+
+    held = [coverage(factors, scene(rng, spread=spread))[0] for spread in (2.0, 1.0) for _ in range(100)]
+    among_real, among_simulated = np.mean(held[:100]), np.mean(held[100:])
+    assert (2 * among_real + among_simulated) / 3 == pytest.approx(0.9, abs=0.01)
+
+
 def test_few_scenes_that_differ_make_wider_intervals_than_many_that_do():
     spreads = np.linspace(0.5, 2, 6)
     few = [scene(np.random.default_rng(n), spread=s) for n, s in enumerate(spreads)]
