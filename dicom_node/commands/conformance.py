@@ -37,7 +37,7 @@ ANSWERS: Mapping[str, Mapping[Status, str]] = {
         "content under a UID that is known is kept aside and reported, and goes no further.",
         Status.OUT_OF_RESOURCES: "The disk is nearly full or the database is away: send it again later. Or it is "
         "larger than `max_object_mb`.",
-        Status.MISMATCH: "The data set has another SOP class or instance than the request.",
+        Status.MISMATCH: "The data set is another SOP instance than the request's.",
         Status.CANNOT_UNDERSTAND: "The data set cannot be parsed, or lacks a UID that identifies it.",
         Status.SOP_CLASS_NOT_SUPPORTED: "The request is of another SOP class than its presentation context.",
     },
@@ -94,7 +94,7 @@ ANSWERS: Mapping[str, Mapping[Status, str]] = {
     },
     "STOW-RS (Failure Reason of an object)": {
         Status.OUT_OF_RESOURCES: "As with C-STORE.",
-        Status.MISMATCH: "The data set has other UIDs than its file header, or is of another study than the path.",
+        Status.MISMATCH: "The data set is another instance than its file header's, or of another study than the path.",
         Status.CANNOT_UNDERSTAND: "The part is no DICOM file, or cannot be parsed; or the message broke off.",
         Status.SOP_CLASS_NOT_SUPPORTED: "Objects of its SOP class are not received.",
         Status.TRANSFER_SYNTAX_NOT_SUPPORTED: "Objects in its transfer syntax are not received.",

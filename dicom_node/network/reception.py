@@ -73,13 +73,13 @@ def header_facts(path: Path, transfer_syntax_uid: str = DeflatedExplicitVRLittle
 def examine(path: Path, digest: str, size: int, request: StoreRequest) -> tuple[Arrival, Dataset]:
     """An arrival and its header; raises Unacceptable for what cannot be kept (PS3.4 B.2.3).
 
-    0xC000: not to be parsed, or without the UIDs that identify it; 0xA900: other UIDs than the request's.
+    0xC000: not to be parsed, or without the UIDs that identify it; 0xA900: another instance or study than the
+    request's, which nobody would find again. Of another SOP class it is kept: the data set's counts, and a result
+    tells of it.
     """
     header = header_facts(path, request.transfer_syntax_uid)
     sop_class_uid = _uid(header, "SOPClassUID")
     sop_instance_uid = _uid(header, "SOPInstanceUID")
-    if sop_class_uid != request.sop_class_uid:
-        raise Unacceptable(Status.MISMATCH, "The data set's SOP Class UID is not the request's.")
     if sop_instance_uid != request.sop_instance_uid:
         raise Unacceptable(Status.MISMATCH, "The data set's SOP Instance UID is not the request's.")
     study_instance_uid = _uid(header, "StudyInstanceUID")

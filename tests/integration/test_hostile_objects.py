@@ -199,7 +199,10 @@ HOSTILE: dict[str, tuple[Dataset, End]] = {
     "no series": (lying(missing=["SeriesInstanceUID"]), Refused(0xC000)),
     "no instance": (lying(missing=["SOPInstanceUID"]), Refused(0xC000)),
     # What contradicts itself
-    "another SOP class than the request's": (lying(SOPClassUID=SecondaryCaptureImageStorage), Refused(0xA900)),
+    "another SOP class than the request's": (
+        lying(SOPClassUID=SecondaryCaptureImageStorage),
+        Reconstructed(["MediaStorageSOPClassUID is not SOPClassUID (PS3.10 7.1): that of the data set counts."]),
+    ),
     "another instance than the request's": (lying(SOPInstanceUID="1.2.3"), Refused(0xA900)),
     "several frames in a class of one": (lying(sop_class=SecondaryCaptureImageStorage), Reconstructed()),
     # Character sets

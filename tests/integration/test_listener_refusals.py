@@ -88,15 +88,22 @@ def test_an_object_of_another_class_than_negotiated_is_answered_0122(node, tmp_p
     assert goes_through(node, tmp_path)
 
 
-@pytest.mark.parametrize("differs", ["SOPClassUID", "SOPInstanceUID"])
-def test_a_data_set_with_other_uids_than_the_request_is_answered_a900(node, tmp_path, differs):
+def test_a_data_set_of_another_instance_than_the_request_is_answered_a900(node, tmp_path):
     image = xa()
     uid = image.SOPInstanceUID
-    setattr(image, differs, SecondaryCaptureImageStorage if differs == "SOPClassUID" else generate_uid())
+    image.SOPInstanceUID = generate_uid()
     assert store_raw(node.port, encoded(image), sop_instance_uid=uid) == 0xA900
     row = node.refusal()
     assert (row.action, row.sop_instance_uid) == ("object_refused", uid)
     assert goes_through(node, tmp_path)
+
+
+def test_a_data_set_of_another_class_than_the_request_is_kept_as_what_it_says_it_is(node):
+    image = xa()
+    image.SOPClassUID = SecondaryCaptureImageStorage
+    assert store_raw(node.port, encoded(image), sop_instance_uid=image.SOPInstanceUID) == 0x0000
+    (kept,) = node.objects()
+    assert (kept.sop_instance_uid, kept.sop_class_uid) == (image.SOPInstanceUID, SecondaryCaptureImageStorage)
 
 
 UID = "1.2.3.4"

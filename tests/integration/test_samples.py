@@ -40,7 +40,7 @@ OUTCOMES = {
     "*/empty_charset_LEI.dcm": "no request",
     "*/meta_missing_tsyntax.dcm": "no request",
     "*/CTImageStorage_bad_meta.dcm": "no request",
-    # The data set has another SOP Class UID than the file's header.
+    # The data set has another SOP Instance UID than the file's header.
     "*/chrJapMulti*.dcm": "0xA900",
     # It lacks the UIDs that identify it.
     "*/JPEGLSNearLossless_*.dcm": "0xC000",
