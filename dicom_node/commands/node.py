@@ -26,10 +26,12 @@ def node(settings: SettingsFile = None) -> None:
     Example: fullfield node --settings fullfield.toml
     """
     from dicom_node import service_manager
+    from dicom_node.allocator import give_memory_back
     from dicom_node.logs import configure_logs
     from dicom_node.node import STOP_SECONDS, Node
     from dicom_node.signals import Signals
 
+    give_memory_back()
     chosen = settings_in(settings)
     configure_logs(chosen.logs.format, chosen.logs.level)
     signals = Signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
