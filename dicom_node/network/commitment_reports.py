@@ -149,16 +149,25 @@ class CommitmentReports(Rounds):
             log.warning("a report on storage commitment was refused", reason=said, **self._facts(commitment))
 
     def _wait_for_the_peer(self, commitment: Commitment) -> None:
-        """Without a port there is no way to a peer that has no association open: its next one is waited for."""
-        self._postpone(
-            commitment,
-            f"{commitment.calling_ae} has no association with {commitment.called_ae} open and no port in its allow "
-            "list; the report waits until it calls again.",
-            None,
-            wait=self._left(commitment),
-        )
+        """Without a port there is no way to a peer that has no association open: its next one is waited for.
 
-    def _postpone(self, commitment: Commitment, reason: str, status: int | None, wait: float | None = None) -> None:
+        That is told once: a peer that hangs up at once has all that waits for it looked at with each call.
+        """
+        reason = (
+            f"{commitment.calling_ae} has no association with {commitment.called_ae} open and no port in its allow "
+            "list; the report waits until it calls again."
+        )
+        self._postpone(commitment, reason, None, wait=self._left(commitment), is_known=commitment.reason == reason)
+
+    def _postpone(
+        self,
+        commitment: Commitment,
+        reason: str,
+        status: int | None,
+        wait: float | None = None,
+        is_known: bool = False,
+    ) -> None:
+        """Try again later, or no more. is_known: it has been told already that it waits, and why."""
         if self._left(commitment) <= 0:
             self._settle(
                 commitment, Action.COMMITMENT_ABANDONED, CommitmentState.ABANDONED, reason=reason, status=status
@@ -168,13 +177,14 @@ class CommitmentReports(Rounds):
         wait = wait_seconds(self._settings, commitment.attempts) if wait is None else wait
         self._settle(
             commitment,
-            Action.COMMITMENT_POSTPONED,
+            None if is_known else Action.COMMITMENT_POSTPONED,
             CommitmentState.WAITING,
             reason=reason,
             status=status,
             wait=wait,
         )
-        log.warning("a report on storage commitment is postponed", reason=reason, **self._facts(commitment))
+        if not is_known:
+            log.warning("a report on storage commitment is postponed", reason=reason, **self._facts(commitment))
 
     def _left(self, commitment: Commitment) -> float:
         """Seconds until a report is given up."""
@@ -184,7 +194,7 @@ class CommitmentReports(Rounds):
     def _settle(
         self,
         commitment: Commitment,
-        action: Action,
+        action: Action | None,
         state: CommitmentState,
         *,
         reason: str | None = None,
@@ -211,7 +221,7 @@ class CommitmentReports(Rounds):
                 wait_seconds=wait,
             )
             # A report that has arrived is told even if the peer has asked again meanwhile.
-            if settled or action == Action.COMMITMENT_REPORTED:
+            if action is not None and (settled or action == Action.COMMITMENT_REPORTED):
                 record(
                     tx,
                     action,

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import gt
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -324,6 +325,27 @@ def test_a_peer_without_a_port_gets_its_report_when_it_calls_again(node, tmp_pat
     assert told.details["over"] == "another association of the peer's"
 
 
+def test_a_peer_that_hangs_up_at_once_does_not_fill_the_audit_trail_with_what_waits_for_it(node):
+    waiting, calls = 10, 6
+    carm = Modality(node, statuses=(None,))
+
+    def put_off():
+        return [row for row in node.rows("commitment_postponed") if "until it calls again" in row.details["reason"]]
+
+    for _ in range(waiting):
+        expected(node, [(XA, generate_uid())])
+    wait_until(lambda: len(put_off()) == waiting)
+    for _ in range(calls):
+        before = attempts(node)
+        with carm.association() as association:
+            association.abort()
+        # All that waits is looked at once more.
+        wait_until(lambda before=before: all(map(gt, attempts(node), before)))
+
+    # Each once, and once more when it was under way as the peer hung up.
+    assert len(put_off()) < 2 * waiting + calls
+
+
 def test_what_nobody_fetches_is_undeliverable_in_the_end_and_can_be_asked_for_again(node, tmp_path):
     instance, transaction = sent(node, tmp_path), generate_uid()
     carm = Modality(node)
@@ -342,16 +364,7 @@ def test_what_nobody_fetches_is_undeliverable_in_the_end_and_can_be_asked_for_ag
 def test_requests_of_a_node_that_died_are_reported_by_the_next(tmp_path):
     node = Node(tmp_path)
     instance = generate_uid()
-    with node.database.transaction() as tx:
-        request = CommitmentRequest(
-            transaction_uid=generate_uid(),
-            items=[(XA, instance)],
-            calling_ae="CARM",
-            called_ae="FULLFIELD",
-            peer_address="127.0.0.1",
-            association_id="gone",
-        )
-        add_commitment(tx, request, owner="node", lease_seconds=600, wait_seconds=0)
+    expected(node, [(XA, instance)], owner="node")
     node.database.close()
     with listening(tmp_path) as node:
         carm = Modality(node)
@@ -560,6 +573,30 @@ def _let_a_day_pass(node: Node) -> None:
     with node.database.transaction() as tx:
         long_ago = current_time(tx).replace(year=2020)
         tx.execute(update(Commitment).values(requested_at=long_ago, not_before=long_ago))
+
+
+def expected(node: Node, items: list[tuple[str, str]], owner: str | None = None) -> None:
+    """A report that the peer CARM expects, which asked for it over an association that is gone.
+
+    owner: the node that had taken it up; None: the one that runs may.
+    """
+    request = CommitmentRequest(
+        transaction_uid=generate_uid(),
+        items=items,
+        calling_ae="CARM",
+        called_ae="FULLFIELD",
+        peer_address="127.0.0.1",
+        association_id="gone",
+    )
+    lease_seconds = 0 if owner is None else 600
+    with node.database.transaction() as tx:
+        add_commitment(tx, request, owner=owner or "nobody", lease_seconds=lease_seconds, wait_seconds=0)
+
+
+def attempts(node: Node) -> list[int]:
+    """How often each report has been tried, in the order in which they were asked for."""
+    with node.database.reading() as tx:
+        return list(tx.scalars(select(Commitment.attempts).order_by(Commitment.id)))
 
 
 def waiting_for_the_peer(node: Node) -> list[AuditRow]:
