@@ -66,7 +66,8 @@ def test_a_job_that_takes_too_long_parks_with_the_reason_and_the_next_is_done(sh
     reason = f"took longer than {MINUTES:g} min, a limit that the administrator sets as worker.job_minutes"
     assert _parks(short_of_time, job, reason)
     assert short_of_time.goes_through()
-    wait_until(lambda: short_of_time.node.told("worker_died") == ATTEMPTS, what="the workers' ends told")
+    # On a busy machine the next job may take too long as well, before it is done.
+    wait_until(lambda: short_of_time.node.told("worker_died") >= ATTEMPTS, what="the workers' ends told", seconds=LONG)
 
 
 def test_a_job_that_takes_too_much_memory_parks_with_the_reason_and_the_next_is_done(
