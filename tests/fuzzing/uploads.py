@@ -4,6 +4,7 @@ import json
 import re
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
@@ -33,7 +34,7 @@ class Upload:
 def mutated_upload(rng: Random) -> tuple[str, Upload]:
     """The name of a mutation drawn at random, and the upload that it made."""
     name = rng.choice(list(_MUTATIONS))
-    uid = generate_uid(entropy_srcs=[str(rng.getrandbits(64))])
+    uid = _uid(rng)
     return f"upload: {name}", Upload(request=_MUTATIONS[name](rng, uid), sop_instance_uid=uid)
 
 
@@ -43,7 +44,9 @@ def outcome_of_upload(upload: Upload, port: int) -> tuple[Outcome, bool]:
         said_all = _say(line, upload.request)
         answer = _answer(line, _SILENCE)
         if answer is None:
-            line.shutdown(socket.SHUT_WR)
+            # The node may have gone in this moment.
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_WR)
             answer = _answer(line, _PATIENCE)
     if answer is None:
         return Outcome.HANGS, False
@@ -98,6 +101,10 @@ def _request(body: bytes, length: int | None = None, content_type: str = RELATED
     return head.encode() + body
 
 
+def _uid(rng: Random) -> str:
+    return generate_uid(entropy_srcs=[str(rng.getrandbits(64))])
+
+
 def _file(uid: str) -> bytes:
     return part_10(xa(frames=2, sop_instance_uid=uid))
 
@@ -119,7 +126,7 @@ def _another_length(rng: Random, uid: str) -> bytes:
 
 def _bits_of_a_file(rng: Random, uid: str) -> bytes:
     file = _file(uid)
-    return _request(multipart([flip(rng, file[:1500], most=20) + file[1500:], _file(generate_uid())]))
+    return _request(multipart([flip(rng, file[:1500], most=20) + file[1500:], _file(_uid(rng))]))
 
 
 def _a_file_cut_off(rng: Random, uid: str) -> bytes:
@@ -127,7 +134,7 @@ def _a_file_cut_off(rng: Random, uid: str) -> bytes:
 
 
 def _boundaries(rng: Random, uid: str) -> bytes:
-    body = multipart([_file(uid), _file(generate_uid())])
+    body = multipart([_file(uid), _file(_uid(rng))])
     mark = BOUNDARY.encode()
     for _ in range(rng.randint(1, 3)):
         other = rng.choice([b"", mark + mark, b"--" + mark, mark[:-1], b"\r\n--" + mark + b"--"])
