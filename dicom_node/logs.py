@@ -2,6 +2,8 @@
 
 UIDs are hashed wherever they stand. Of an error that is not one of our own only its type and its place in the
 code are told, for its text may quote what it stumbled over; the same goes for what DICOM libraries log.
+
+Where the log cannot be written, the node goes on without: its account is the audit trail.
 """
 
 import hashlib
@@ -12,7 +14,7 @@ import threading
 import traceback
 from collections.abc import MutableMapping
 from types import TracebackType
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 
@@ -51,7 +53,7 @@ def configure_logs(
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Forgiving(stream))),
         cache_logger_on_first_use=False,
     )
     logging.captureWarnings(True)
@@ -66,6 +68,30 @@ def configure_logs(
 def hashed(uid: str) -> str:
     """A UID as the log tells it: the same for the same UID, and no way back."""
     return f"#{hashlib.sha256(uid.encode()).hexdigest()[:12]}"
+
+
+class _Forgiving:
+    """A stream whose disk may fill and whose reader may end: what cannot be written is counted, and told of later."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lost = 0
+
+    def write(self, line: str) -> int:
+        """Write a line, after one that tells of those that were lost before it."""
+        try:
+            if self._lost:
+                self._stream.write(f"{self._lost} lines of the log could not be written.\n")
+                self._stream.flush()
+                self._lost = 0
+            self._stream.write(line)
+            self._stream.flush()
+        except OSError:
+            self._lost += 1
+        return len(line)
+
+    def flush(self) -> None:
+        """Nothing: each line is flushed as it is written."""
 
 
 class _Libraries(logging.Handler):

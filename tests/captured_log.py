@@ -12,9 +12,9 @@ from dicom_node.logs import configure_logs
 
 
 @contextmanager
-def captured_log(level: str = "debug") -> Iterator[io.StringIO]:
-    """Everything that is logged, one JSON object a line."""
-    stream = io.StringIO()
+def captured_log(level: str = "debug", stream: io.StringIO | None = None) -> Iterator[io.StringIO]:
+    """Everything that is logged, one JSON object a line; stream: where it goes."""
+    stream = stream or io.StringIO()
     root = logging.getLogger()
     handlers, root_level, hook = root.handlers[:], root.level, threading.excepthook
     configure_logs("json", level, stream)

@@ -4,9 +4,11 @@ A command's file imports nothing heavy at its top, so that `--help` is quick; wh
 where the work begins.
 """
 
+import errno
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -20,6 +22,7 @@ from dicom_node.commands.doctor import doctor
 from dicom_node.commands.evaluate import evaluate
 from dicom_node.commands.import_checkpoint import import_checkpoint
 from dicom_node.commands.node import node
+from dicom_node.commands.output import give_up_output
 from dicom_node.commands.reconstruct import reconstruct
 from dicom_node.commands.send import send
 from dicom_node.commands.worker import worker
@@ -35,6 +38,10 @@ app = typer.Typer(
 
 #: Packages that not everyone needs, and the extra of the distribution that brings each.
 _EXTRAS = {"accelerate": "train", "nanodrr": "train", "nibabel": "train", "psycopg": "postgres"}
+
+
+#: What a disk answers to who writes; Python does not say to which file.
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
 def _print_version(wanted: bool) -> None:
@@ -102,10 +109,17 @@ def run(arguments: Sequence[str]) -> int:
         if extra is None:
             raise
         return _complain(f"{error.name} is not installed; it comes with `pip install fullfield[{extra}]`.", status=1)
+    except BrokenPipeError:
+        # Who reads it, such as `head`, has read enough.
+        give_up_output()
+        return 1
     except OSError as error:
-        if error.filename is None:
+        if error.filename is not None:
+            return _complain(f"{error.filename}: {error.strerror}.", status=1)
+        if error.errno not in _UNWRITABLE:
             raise
-        return _complain(f"{error.filename}: {error.strerror}.", status=1)
+        give_up_output()
+        return _complain(f"What the command makes or prints cannot be written: {error.strerror}.", status=1)
     return status if isinstance(status, int) else 0
 
 
@@ -118,5 +132,6 @@ def _usage(error: typer.TyperException) -> str:
 
 def _complain(message: str, *, status: int) -> int:
     for line in message.splitlines():
-        typer.echo(f"fullfield: {line}", err=True)
+        with suppress(OSError):
+            typer.echo(f"fullfield: {line}", err=True)
     return status

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from dicom_node.commands.options import DEFAULT_FILE, SettingsFile, settings_in
+from dicom_node.commands.output import say
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -42,7 +43,7 @@ def node(settings: SettingsFile = None) -> None:
         # would be looked through while everything waits.
         gc.freeze()
         service_manager.ready()
-        typer.echo(_ready(chosen, len(running.routes.table.routes)))
+        say(_ready(chosen, len(running.routes.table.routes)))
         while signals.next() == signal.SIGHUP:
             service_manager.reloading()
             running.reload()

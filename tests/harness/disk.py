@@ -1,4 +1,4 @@
-"""The disk of the node: a file system of its own where mounting is permitted, so that it can be full."""
+"""The disk of the node: a file system of its own where mounting is permitted, so that it can be full; and it can fail."""
 
 import subprocess
 from collections.abc import Iterator
@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MEGABYTES = 2048
+_SOURCE = Path(__file__).with_name("ill_disk.c")
 
 
 @dataclass(frozen=True)
 class Disk:
-    """A folder, and whether it is a disk that can be filled."""
+    """A folder, whether it is a disk that can be filled, and what has it fail when it is preloaded (see ill_disk.c)."""
 
     root: Path
     can_be_full: bool
+    illness: Path
 
     @classmethod
     @contextmanager
@@ -24,7 +26,7 @@ class Disk:
         mount = ["mount", "-t", "tmpfs", "-o", f"size={_MEGABYTES}m", "tmpfs", str(root)]
         mounted = not subprocess.run(mount, capture_output=True, check=False).returncode
         try:
-            yield cls(root, can_be_full=mounted)
+            yield cls(root, can_be_full=mounted, illness=_compiled(root.with_name("ill_disk.so")))
         finally:
             if mounted:
                 subprocess.run(["umount", "--lazy", str(root)], check=True)
@@ -41,6 +43,34 @@ class Disk:
         finally:
             self._resized(f"{_MEGABYTES}m")
 
+    def surroundings(self) -> dict[str, str]:
+        """The environment variables that have it fail for a process when `failing` says so."""
+        return {
+            "LD_PRELOAD": str(self.illness),
+            "ILL_DISK_FOLDER": str(self.root),
+            "ILL_DISK_ORDER": str(self._order),
+        }
+
+    @contextmanager
+    def failing(self, deeds: str) -> Iterator[None]:
+        """What is named ends with EIO until the end; deeds: some of ``read``, ``write`` and ``sync``."""
+        waiting = self._order.with_suffix(".new")
+        waiting.write_text(deeds)
+        waiting.rename(self._order)
+        try:
+            yield
+        finally:
+            self._order.unlink()
+
+    @property
+    def _order(self) -> Path:
+        return self.root.with_name("ill_disk.order")
+
     def _resized(self, size: str) -> int:
         command = ["mount", "-o", f"remount,size={size}", str(self.root)]
         return subprocess.run(command, capture_output=True, check=False).returncode
+
+
+def _compiled(library: Path) -> Path:
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(_SOURCE), "-ldl"], check=True)
+    return library

@@ -215,6 +215,20 @@ def _disk_full(_: int, dice: random.Random) -> Fault:
     return Fault(f"disk full after {wait:.2f} s for {full:.2f} s", strike)
 
 
+def _disk_is_ill(_: int, dice: random.Random) -> Fault:
+    """For everything below the root, the files of SQLite as well, however they are written."""
+    deeds = dice.choice(["read", "write", "sync", "write sync", "read write sync"])
+    wait, ill = dice.uniform(0, _SOON), dice.uniform(0.2, 6)
+
+    def strike(here: Place, _: Work) -> bool:
+        time.sleep(wait)
+        with here.disk.failing(deeds):
+            time.sleep(ill)
+        return True
+
+    return Fault(f"every {' and '.join(deeds.split())} fails after {wait:.2f} s for {ill:.2f} s", strike)
+
+
 def _database_locked(_: int, dice: random.Random) -> Fault:
     wait, locked = dice.uniform(0, _SOON), dice.uniform(0.5, 13)
 
@@ -327,6 +341,7 @@ KINDS: dict[str, Kind] = {
     "frozen": Kind(_worker_frozen),
     "disk-fails": Kind(_disk_fails, 3),
     "disk-full": Kind(_disk_full, possible=lambda here: here.disk.can_be_full),
+    "disk-ill": Kind(_disk_is_ill, 2),
     "locked": Kind(_database_locked),
     "database": Kind(_database_killed, 4, lambda here: here.database is not None),
     "pacs": Kind(_pacs_killed),

@@ -34,7 +34,7 @@ class StruckNode(NodeProcess):
     """A node that is started as `tests.harness.product`, and can lose its power."""
 
     def __init__(
-        self, folder: Path, root: Path, destinations: dict[str, int], *, database: str | None, mutation: str
+        self, folder: Path, disk: Disk, destinations: dict[str, int], *, database: str | None, mutation: str
     ) -> None:
         super().__init__(
             folder,
@@ -42,11 +42,12 @@ class StruckNode(NodeProcess):
             database=database,
             titles={"pacs": PACS, "witness": AE_TITLE},
             route={"complete": "multiframe", "quiet_seconds": 1.0},
-            storage={"root": str(root)},
+            storage={"root": str(disk.root)},
             worker={"max_attempts": ATTEMPTS, "lease_seconds": LEASE_SECONDS},
             delivery={"timeout_seconds": 5.0},
         )
-        self.root = root
+        self.root = disk.root
+        self._disk = disk
         #: A worker beside the node's own, which nobody watches.
         self.beside: subprocess.Popen[bytes] | None = None
         self._mutation = mutation
@@ -144,6 +145,7 @@ class StruckNode(NodeProcess):
             VARIABLE: str(self._orders),
             FOLDER: str(self.folder),
             "OMP_NUM_THREADS": "1",
+            **self._disk.surroundings(),
         }
         with self.log.open("ab") as log:
             return subprocess.Popen(
@@ -214,7 +216,7 @@ class Place:
         self.to_pacs = Wire(self.pacs.port)
         self.node = StruckNode(
             folder / "node",
-            disk.root,
+            disk,
             {"pacs": self.to_pacs.port, "witness": self.witness.port},
             database=database.url if database is not None else None,
             mutation=mutation,

@@ -1,7 +1,9 @@
 """The command line as a whole: quick help, clear lines for mistakes, an example for every command."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -126,3 +128,23 @@ def test_a_command_may_choose_its_status(failing):
 def test_an_interrupt_ends_with_the_status_of_one(failing):
     failing(KeyboardInterrupt())
     assert run(["work"]) == 130
+
+
+def test_output_that_cannot_be_written_is_told_in_a_line():
+    with Path("/dev/full").open("w") as full:
+        ran = _commanded("--help", stdout=full)
+    said = "fullfield: What the command makes or prints cannot be written: No space left on device.\n"
+    assert (ran.returncode, ran.stderr) == (1, said)
+
+
+def test_a_reader_that_has_read_enough_is_no_fault():
+    reads, writes = os.pipe()
+    os.close(reads)
+    ran = _commanded("--help", stdout=writes)
+    os.close(writes)
+    assert (ran.returncode, ran.stderr) == (1, "")
+
+
+def _commanded(*arguments, stdout):
+    command = [sys.executable, "-m", "dicom_node", *arguments]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)

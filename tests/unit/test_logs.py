@@ -1,5 +1,7 @@
 """The log holds no patient data, whoever writes to it."""
 
+import errno
+import io
 import json
 import logging
 import sys
@@ -134,3 +136,26 @@ def test_the_console_format_is_a_line_for_people(capsys):
     said = capsys.readouterr().err
     assert "object kept" in said
     assert hashed(UID) in said
+
+
+class FullDisk(io.StringIO):
+    """A stream that takes nothing for so many lines."""
+
+    def __init__(self, refuses):
+        super().__init__()
+        self.refuses = refuses
+
+    def write(self, text):
+        if self.refuses:
+            self.refuses -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
+def test_a_log_that_cannot_be_written_stops_nobody_and_tells_what_it_lost():
+    with captured_log(stream=FullDisk(refuses=2)) as stream:
+        for name in ("first", "second", "third"):
+            structlog.get_logger().info(name)
+    told, third = stream.getvalue().splitlines()
+    assert told == "2 lines of the log could not be written."
+    assert json.loads(third)["event"] == "third"
