@@ -54,7 +54,7 @@ class Judge:
                 if count := tx.scalars(waiting).one():
                     return f"{count} objects have no job"
                 jobs = select(Job.state, func.count()).where(
-                    Job.state.not_in([JobState.DELIVERED, JobState.FAILED, JobState.DECLINED])
+                    Job.state.not_in([JobState.COMMITTED, JobState.FAILED, JobState.DECLINED])
                 )
                 if states := tx.execute(jobs.group_by(Job.state)).all():
                     return "jobs are " + ", ".join(f"{state.value} ({count})" for state, count in states)
@@ -82,7 +82,7 @@ class Judge:
             found = [
                 *self._acknowledged_is_kept(tx),
                 *self._files_and_rows_agree(tx),
-                *self._jobs_are_delivered(tx),
+                *self._jobs_are_committed(tx),
                 *self._is_in_the_pacs_once(tx),
                 *self._is_told(tx),
             ]
@@ -154,8 +154,8 @@ class Judge:
             found.append(Violation("orphaned", f"{len(orphans)} files of the store are in no row"))
         return found
 
-    def _jobs_are_delivered(self, tx: Session) -> list[Violation]:
-        odd = select(Job).where(Job.state != JobState.DELIVERED)
+    def _jobs_are_committed(self, tx: Session) -> list[Violation]:
+        odd = select(Job).where(Job.state != JobState.COMMITTED)
         found = [Violation("stuck", f"job {job.id} is {job.state.value}: {job.reason}") for job in tx.scalars(odd)]
         undelivered = select(func.count()).where(Delivery.state != DeliveryState.ACKNOWLEDGED)
         if count := tx.scalars(undelivered).one():
@@ -237,6 +237,7 @@ class Judge:
         for job in made:
             expect("job_queued", job, by_job, f"job {job}")
             expect("job_delivered", job, by_job, f"job {job}")
+            expect("job_committed", job, by_job, f"job {job}")
             if not by_job["job_started", job]:
                 found.append(Violation("untold", f"nobody tells that job {job} was started"))
         return found

@@ -28,6 +28,8 @@ PACS = "ORTHANC"
 LEASE_SECONDS = 5.0
 #: Attempts of a job: more than faults can hit one.
 ATTEMPTS = 50
+#: Hours after which the PACS is asked anew whether it keeps everything: its report may have been cut off.
+_ASKED_AGAIN = 6 / 3600
 
 
 class StruckNode(NodeProcess):
@@ -44,7 +46,7 @@ class StruckNode(NodeProcess):
             route={"complete": "multiframe", "quiet_seconds": 1.0},
             storage={"root": str(disk.root)},
             worker={"max_attempts": ATTEMPTS, "lease_seconds": LEASE_SECONDS},
-            delivery={"timeout_seconds": 5.0},
+            delivery={"timeout_seconds": 5.0, "commitment_wait_hours": _ASKED_AGAIN},
         )
         self.root = disk.root
         self._disk = disk
@@ -55,9 +57,10 @@ class StruckNode(NodeProcess):
         self.recoveries: list[float] = []
 
     def write_routes(self, destinations: dict[str, int], titles: dict[str, str], **route: Any) -> None:
-        """As of every node, but what arrives is to be compared byte for byte with what was made."""
+        """As of every node, but what arrives is to be compared byte for byte with what was made; the PACS commits."""
         super().write_routes(destinations, titles, **route)
-        self.routes.write_text(self.routes.read_text().replace("host =", "compressed = false\nhost ="))
+        routes = self.routes.read_text().replace("host =", "compressed = false\nhost =")
+        self.routes.write_text(routes.replace('name = "pacs"', 'name = "pacs"\ncommitment = true'))
 
     def launch(self) -> None:
         """Start it as it is to be struck."""
@@ -161,8 +164,10 @@ class StruckNode(NodeProcess):
 class Archive:
     """Orthanc, which can be killed and started again on what it has."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, reports_to: int) -> None:
+        """reports_to: port to which its reports on storage commitment go."""
         self._folder = folder
+        self._reports_to = reports_to
         self.port = free_port()
         self._running = ExitStack()
         self.orthanc: Orthanc = self._begin()
@@ -200,7 +205,10 @@ class Archive:
         return count
 
     def _begin(self) -> Orthanc:
-        return self._running.enter_context(orthanc(self._folder, ae_title=PACS, port=self.port))
+        modalities = {"node": ["FULLFIELD", "127.0.0.1", self._reports_to]}
+        return self._running.enter_context(
+            orthanc(self._folder, ae_title=PACS, port=self.port, DicomModalities=modalities)
+        )
 
 
 class Place:
@@ -211,7 +219,8 @@ class Place:
         self.disk = disk
         #: None with SQLite.
         self.database = database
-        self.pacs = Archive(folder / "pacs")
+        self.to_node = Wire()
+        self.pacs = Archive(folder / "pacs", reports_to=self.to_node.port)
         self.witness = Witness()
         self.to_pacs = Wire(self.pacs.port)
         self.node = StruckNode(
@@ -221,7 +230,7 @@ class Place:
             database=database.url if database is not None else None,
             mutation=mutation,
         )
-        self.to_node = Wire(self.node.port)
+        self.to_node.leads_to = self.node.port
 
     @contextmanager
     def database_locked(self) -> Iterator[None]:

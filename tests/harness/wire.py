@@ -15,9 +15,10 @@ _RESET = struct.pack("ii", 1, 0)
 class Wire:
     """Passes connections to its port on to another, until it is told to do worse."""
 
-    def __init__(self, to_port: int) -> None:
+    def __init__(self, leads_to: int = 0) -> None:
         self.port = free_port()
-        self._to_port = to_port
+        #: The other port; until it is known, connections are reset.
+        self.leads_to = leads_to
         #: Seconds that each piece of data is held back.
         self.delay = 0.0
         #: Nothing passes, and nobody is told.
@@ -45,7 +46,7 @@ class Wire:
             except OSError:
                 return  # Closed.
             try:
-                far = socket.create_connection(("127.0.0.1", self._to_port))
+                far = socket.create_connection(("127.0.0.1", self.leads_to))
             except OSError:
                 self._reset(near)
                 continue
