@@ -121,7 +121,7 @@ def keep_hold(tx: Session, holds: Iterable[Hold], *, lease_seconds: float) -> se
     waiting = select(Delivery.id, Delivery.lease_owner).where(
         Delivery.id.in_(holders), Delivery.state == DeliveryState.WAITING
     )
-    found = tx.execute(waiting.order_by(Delivery.id).with_for_update()).tuples().all()
+    found = tx.execute(waiting.order_by(Delivery.id).with_for_update()).all()
     held = {delivery_id for delivery_id, holder in found if holder == holders[delivery_id]}
     still = update(Delivery).where(Delivery.id.in_(held))
     if len(held) < len(found):

@@ -45,7 +45,7 @@ def ask_for_damaged(tx: Session, archives: Mapping[str, str]) -> list[Fetch]:
             now,
             sop_instance_uid=object.sop_instance_uid,
         )
-        for object, route in tx.execute(query).tuples()
+        for object, route in tx.execute(query)
     ]
     tx.add_all(fetches)
     tx.flush()

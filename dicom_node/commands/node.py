@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from dicom_node.commands.options import DEFAULT_FILE, SettingsFile, settings_in
 from dicom_node.commands.output import say
 

@@ -209,11 +209,11 @@ class Judge:
             return [Violation("untold", str(error))]
         new = AuditRow.id > self._seen_audit
         by_object = Counter(
-            tx.execute(select(AuditRow.action, AuditRow.sop_instance_uid).where(new, AuditRow.outcome == "success"))
-            .tuples()
-            .all()
+            tx.execute(
+                select(AuditRow.action, AuditRow.sop_instance_uid).where(new, AuditRow.outcome == "success")
+            ).all()
         )
-        by_job = Counter(tx.execute(select(AuditRow.action, AuditRow.job_id).where(new)).tuples().all())
+        by_job = Counter(tx.execute(select(AuditRow.action, AuditRow.job_id).where(new)).all())
         found = []
         objects = self._new_objects(tx)
         jobs = {object.job_id for object in objects if object.job_id is not None}
@@ -231,7 +231,7 @@ class Judge:
             .where(Delivery.object_id > self._seen_object)
             .group_by(Delivery.object_id)
         )
-        times = dict(tx.execute(to_destinations).tuples().all())
+        times = dict(tx.execute(to_destinations).all())
         for object in objects:
             expect("delivered", object.sop_instance_uid, by_object, f"object {object.id}", times.get(object.id, 0))
         for job in made:

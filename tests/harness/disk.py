@@ -1,4 +1,4 @@
-"""The disk of the node: a file system of its own where mounting is permitted, so that it can be full; and it can fail."""
+"""The disk of the node, which can fail, and be full where mounting is permitted: it is a file system of its own."""
 
 import subprocess
 from collections.abc import Iterator

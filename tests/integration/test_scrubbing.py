@@ -35,10 +35,10 @@ def store(tmp_path: Path) -> ObjectStore:
 
 
 @pytest.fixture
-def node(tmp_path: Path, sqlite_url: str) -> Database:
+def node(tmp_path: Path, database_url: str) -> Database:
     """The database of a node whose settings and objects lie in the folder that commands are run in."""
-    (tmp_path / "fullfield.toml").write_text('[storage]\nroot = "."\n')
-    database = Database(sqlite_url)
+    (tmp_path / "fullfield.toml").write_text(f'[storage]\nroot = "."\ndatabase = "{database_url}"\n')
+    database = Database(database_url)
     database.migrate()
     yield database
     database.close()
@@ -264,10 +264,10 @@ def test_a_study_is_held_and_released_and_both_are_told(fullfield: Command, node
     assert _told(node) == [Action.HOLD_PLACED, Action.HOLD_LIFTED]
 
 
-def test_doctor_tells_of_damage_of_a_quarantine_and_of_a_scrubber_that_is_late(node, store, tmp_path):
+def test_doctor_tells_of_damage_of_a_quarantine_and_of_a_scrubber_that_is_late(node, store, tmp_path, database_url):
     from config.settings import StorageSettings
 
-    settings = StorageSettings(root=tmp_path)
+    settings = StorageSettings(root=tmp_path, database=database_url)
     kept = _kept(node, store)
     assert [finding.level for finding in check_objects(settings)] == [Level.OK]
     with node.transaction() as tx:
