@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch.nn import functional as F
 
 from inference.evidence import gather
 from inference.grey_mapping import GreyMapping
+from inference.grid import reduced
 from inference.network import FRAME_SIDE
 from inference.pixels import Cine
 from inference.reconstruct import Reconstructor
@@ -142,7 +142,7 @@ def _views(path: Path) -> Iterator[_Scene]:
     first = min(round(len(views) * (1 - HELD_OUT_SHARE)), len(views) - 1)
     for index in np.unique(np.linspace(first, len(views) - 1, _CINES).astype(int)):
         view = torch.from_numpy(views[index].astype(np.float32))[None, None]
-        small = F.interpolate(view, (FRAME_SIDE, FRAME_SIDE), mode="bilinear", antialias=True)[0, 0].numpy()
+        small = reduced(view)[0, 0].numpy()
         yield _Scene(kind=_KINDS[1], line_integrals=small)
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from config.errors import NoAperture
 from inference.aperture_shape import fit_shape, rasterise
-from inference.network import FRAME_SIDE, Decoder, Encoder
+from inference.grid import reduced
+from inference.network import Decoder, Encoder
 
 
 class ApertureFinder(nn.Module):
@@ -40,8 +40,7 @@ def find_in_frames(frames: NDArray[np.float32], finder: ApertureFinder, device: 
     A frame that shows no aperture has no measured pixel, one that shows the open field has nothing else.
     """
     pictures = torch.from_numpy(frames[:, None]).to(device)
-    reduced = F.interpolate(pictures, (FRAME_SIDE, FRAME_SIDE), mode="bilinear", antialias=True)
-    probabilities = torch.sigmoid(finder(reduced).float())[:, 0].cpu().numpy()
+    probabilities = torch.sigmoid(finder(reduced(pictures)).float())[:, 0].cpu().numpy()
     found = np.zeros(frames.shape, dtype=bool)
     size = (frames.shape[1], frames.shape[2])
     for mask, probability in zip(found, probabilities, strict=True):

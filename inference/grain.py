@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import signal
-from torch.nn import functional as F
 
+from inference.grid import enlarged, reduced
 from inference.network import FRAME_SIDE
 
 Floats = NDArray[np.float32]
@@ -48,9 +48,7 @@ def grain(frame: Floats, aperture: NDArray[np.bool_], rng: np.random.Generator) 
 def _beyond_the_grid(frame: Floats) -> Floats:
     """What a frame loses when it is reduced to the networks' grid and enlarged again."""
     picture = torch.from_numpy(np.ascontiguousarray(frame))[None, None]
-    reduced = F.interpolate(picture, (FRAME_SIDE, FRAME_SIDE), mode="bilinear", antialias=True)
-    enlarged = F.interpolate(reduced, frame.shape, mode="bicubic")
-    return np.asarray((picture - enlarged)[0, 0].numpy(), dtype=np.float32)
+    return np.asarray((picture - enlarged(reduced(picture), frame.shape))[0, 0].numpy(), dtype=np.float32)
 
 
 def _tiles(fine: Floats, aperture: NDArray[np.bool_]) -> Floats:

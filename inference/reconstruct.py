@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from config.errors import ConfigError
 from inference.composite import compose
@@ -15,6 +14,7 @@ from inference.evidence import NEVER, Evidence, gather
 from inference.familiarity import traits
 from inference.find_aperture import find_in_frames
 from inference.grain import grain
+from inference.grid import enlarged, reduced
 from inference.memory import Placement
 from inference.network import FRAME_SIDE
 from inference.on_disk import array_on_disk, let_go
@@ -172,10 +172,10 @@ class Reconstructor:
     def _evidence(self, cine: Cine, apertures: NDArray[np.bool_]) -> Iterator[Evidence]:
         """What the whole cine tells of each of its frames, at the networks' grid, in frame order."""
         step = _BATCH[self.device]
-        reduced = np.empty((len(apertures), FRAME_SIDE, FRAME_SIDE), bool)
+        known = np.empty((len(apertures), FRAME_SIDE, FRAME_SIDE), bool)
         for start in range(0, len(apertures), step):
             chunk = slice(start, start + step)
-            reduced[chunk] = self._to_grid(apertures[chunk].astype(np.float32)) >= 0.5
+            known[chunk] = self._to_grid(apertures[chunk].astype(np.float32)) >= 0.5
             let_go(apertures)
 
         def frames(start: int, stop: int) -> NDArray[np.float32]:
@@ -183,16 +183,16 @@ class Reconstructor:
             let_go(cine.stored)
             return self._to_grid(grey)
 
-        return gather(frames, apertures, reduced, chunk=step)
+        return gather(frames, apertures, known, chunk=step)
 
     def _to_grid(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, h, w) to (n, 256, 256); reduced with antialiasing, as PIL's bilinear does."""
+        """(n, h, w) to (n, 256, 256), see `inference.grid.reduced`."""
 
-        def reduced(part: slice) -> NDArray[np.float32]:
+        def small(part: slice) -> NDArray[np.float32]:
             large = torch.from_numpy(pictures[part])[:, None].to(self.device)
-            return _to_memory(F.interpolate(large, (FRAME_SIDE, FRAME_SIDE), mode="bilinear", antialias=True))
+            return _to_memory(reduced(large))
 
-        return np.concatenate(self._placement.in_parts(reduced, len(pictures)))
+        return np.concatenate(self._placement.in_parts(small, len(pictures)))
 
     def _provenance(
         self, mode: Mode, seed: int, device: str, aperture_source: ApertureSource, signal: ResidualSignal
@@ -240,8 +240,7 @@ def _joined(fields: Sequence[Field]) -> Field:
 
 def _to_size(pictures: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
     """(n, 256, 256) to (n, h, w)."""
-    large: NDArray[np.float32] = F.interpolate(torch.from_numpy(pictures)[:, None], size, mode="bicubic")[:, 0].numpy()
-    return large
+    return _to_memory(enlarged(torch.from_numpy(pictures)[:, None], size))
 
 
 def _to_memory(pictures: Tensor) -> NDArray[np.float32]:

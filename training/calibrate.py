@@ -20,6 +20,7 @@ from inference.calibration import Calibration, uncalibrated, write_calibration
 from inference.evidence import NEVER, Evidence
 from inference.familiarity import Familiarity, count_traits, traits
 from inference.find_aperture import ApertureFinder
+from inference.grid import reduced
 from inference.intervals import NORMAL_90, QUARTER_MIDDLES, distance_to, quarter_of
 from inference.network import FRAME_SIDE
 from inference.palette import Palette
@@ -148,7 +149,7 @@ def held_out_views(projections: Path | None) -> Iterator[HeldOut]:
     first = min(round(len(views) * (1 - HELD_OUT_SHARE)), len(views) - 1)
     for index in range(first, len(views)):
         large = torch.from_numpy(views[index].astype(np.float32))[None, None]
-        view = F.interpolate(large, (FRAME_SIDE, FRAME_SIDE), mode="bilinear", antialias=True)[0, 0].numpy()
+        view = reduced(large)[0, 0].numpy()
         for number, count in enumerate(EXPOSURES):
             cine = simulated_cine(view, "still", count, len(EXPOSURES) * index + number)
             aperture = cine.apertures[0]

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from config.errors import ConfigError
 from inference.evidence import MOST_FRAMES
+from inference.grid import reduced
 from inference.network import FRAME_SIDE
 from training.blades import random_aperture
 from training.collimate import Exposure, random_exposure, simulate_cine
@@ -265,7 +266,5 @@ def _random_crop(view: NDArray[np.float32], rng: np.random.Generator) -> NDArray
     size = int(side * rng.uniform(0.7, 1.0))
     top, left = rng.integers(view.shape[0] - size + 1), rng.integers(view.shape[1] - size + 1)
     crop = torch.from_numpy(np.ascontiguousarray(view[top : top + size, left : left + size]))[None, None]
-    out: NDArray[np.float32] = F.interpolate(crop, (FRAME_SIDE, FRAME_SIDE), mode="bilinear", antialias=True)[
-        0, 0
-    ].numpy()
+    out: NDArray[np.float32] = reduced(crop)[0, 0].numpy()
     return out
