@@ -33,7 +33,8 @@ run: $(INSTALLED) ## The demo's node and archive, left running until Ctrl-C
 .PHONY: test
 test: $(INSTALLED) peers ## Run the tests, but for those that take minutes
 	@# Most tests wait for peers, so that more of them run at once than there are processors; the longest files begin.
-	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --durations 60
+	@# PyTorch's threads would wait for each other in busy loops then: one each takes a third of the time.
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --durations 60
 
 .PHONY: test-long
 test-long: $(INSTALLED) peers ## Run the tests that take minutes

@@ -28,6 +28,9 @@ from inference.weights import Weights, load_weights
 
 #: Steps of one draw, a network evaluation each.
 SAMPLE_STEPS = 5
+#: Number of the way from these weights to pixels, 1 higher whenever they give other pixels: results' UIDs have
+#: to differ then (docs/decisions/0007). 2: enlarged pictures keep the grid's detail (docs/decisions/0040).
+METHOD = 2
 #: Frames that go through the networks together.
 _BATCH = {"cpu": 4, "cuda": 32}
 
@@ -208,6 +211,7 @@ class Reconstructor:
             aperture_source=aperture_source,
             frames_behind=signal.frames_behind,
             residual_signal=signal.share,
+            method=METHOD,
         )
 
 

@@ -35,6 +35,8 @@ class Provenance:
     #: How much of the generated detail lies in the faint picture measured behind the blades: the square of their
     #: correlation, 0 (all of it invented) to 1.
     residual_signal: float
+    #: Number of the way from weights to pixels: another one gives other pixels with the same weights.
+    method: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 #: Noise levels that the denoiser is trained for; at the highest the input tells nothing.
 SIGMA_MIN, SIGMA_MAX = 0.02, 40.0
 #: First and last noise level of a draw, and how they crowd towards the last (EDM, equation 5), chosen on the
-#: validation pairs for few steps: below the last, noise is fainter than the frames' own.
-DRAW_FROM, DRAW_TO, RHO = 20.0, 0.03, 4.0
+#: validation pairs for few steps (docs/decisions/0016).
+DRAW_FROM, DRAW_TO, RHO = 20.0, SIGMA_MIN, 4.0
 
 
 def sigmas(steps: int) -> Tensor:

@@ -5,6 +5,7 @@ where the work begins.
 """
 
 import errno
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -88,6 +89,9 @@ def main() -> None:
     if not sys.warnoptions:
         # Libraries warn about values in headers; those are patient data and nothing a user could mend.
         warnings.simplefilter("ignore")
+    # PyTorch's threads would wait for each other in busy loops, and take ten times as long while something else has a
+    # processor (docs/decisions/0041). It reads this when it is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run(sys.argv[1:]))
 
 

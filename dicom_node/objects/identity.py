@@ -30,11 +30,21 @@ class Origin:
     mark: Mark
     #: Of which class the pictures are: a destination with another profile gets objects of its own.
     profile: ObjectProfile = "multiframe_sc"
+    #: Number of the way from weights to pixels.
+    method: int = 1
 
     @classmethod
     def of(cls, made: Provenance, *, route: str, mark: Mark, profile: ObjectProfile = "multiframe_sc") -> "Origin":
         """The origin of what a reconstruction gives."""
-        return cls(route=route, model_digest=made.digest, mode=made.mode, seed=made.seed, mark=mark, profile=profile)
+        return cls(
+            route=route,
+            model_digest=made.digest,
+            mode=made.mode,
+            seed=made.seed,
+            mark=mark,
+            profile=profile,
+            method=made.method,
+        )
 
 
 def result_series_uid(source_series_uid: str, origin: Origin) -> UID:
@@ -67,8 +77,9 @@ def dimension_organization_uid(sop_instance_uid: str) -> UID:
 def _names(origin: Origin) -> tuple[str, ...]:
     # Only what differs from the defaults, so that a key that is new in some version changes no UID.
     profile = (origin.profile,) if origin.profile != "multiframe_sc" else ()
+    method = (f"method {origin.method}",) if origin.method != 1 else ()
     mark = json.dumps(origin.mark.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
-    return (origin.route, origin.model_digest, origin.mode, mark, *profile)
+    return (origin.route, origin.model_digest, origin.mode, mark, *profile, *method)
 
 
 def _uid(*names: str | int | None) -> UID:

@@ -145,6 +145,24 @@ def test_a_reader_that_has_read_enough_is_no_fault():
     assert (ran.returncode, ran.stderr) == (1, "")
 
 
+@pytest.mark.parametrize(("chosen", "counts"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_the_threads_of_the_networks_wait_asleep_unless_the_machine_says_otherwise(chosen, counts):
+    script = (
+        "import os, sys\n"
+        "from dicom_node.commands.main import main\n"
+        "assert 'torch' not in sys.modules\n"
+        "sys.argv = ['fullfield', '--version']\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    print(os.environ['OMP_WAIT_POLICY'])\n"
+    )
+    surroundings = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    surroundings |= {"OMP_WAIT_POLICY": chosen} if chosen else {}
+    ran = subprocess.run([sys.executable, "-c", script], env=surroundings, capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == counts
+
+
 def _commanded(*arguments, stdout):
     command = [sys.executable, "-m", "dicom_node", *arguments]
     return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)

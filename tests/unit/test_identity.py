@@ -54,7 +54,13 @@ def test_another_source_or_origin_gives_another_uid(one, other, first, second):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"route": "abdomen"}, {"model_digest": "def"}, {"mode": "sample"}, {"mark": Mark(label="SYNTHETIC")}],
+    [
+        {"route": "abdomen"},
+        {"model_digest": "def"},
+        {"mode": "sample"},
+        {"mark": Mark(label="SYNTHETIC")},
+        {"method": 2},
+    ],
     ids=lambda changed: next(iter(changed)),
 )
 def test_what_changes_the_pixels_changes_the_uids(changed):
