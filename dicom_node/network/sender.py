@@ -8,6 +8,7 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 from queue import Empty
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from pydicom import dcmread
@@ -21,12 +22,13 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiat
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
 
-from config.errors import DamagedObject, PeerRefused, PeerUnavailable
+from config.errors import DamagedObject, PeerRefused, PeerUnavailable, UnsupportedImage
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.network.contexts import UNCOMPRESSED
 from dicom_node.network.server import quiet_library
 from dicom_node.network.tls import Credentials, NotSecured
 from dicom_node.network.wire import Wire
+from dicom_node.uncompressed import write_uncompressed
 from storage.faultpoint import faultpoint
 
 #: Coercion, elements discarded, data set does not match SOP class: the object is stored (PS3.4 B.2.3).
@@ -337,9 +339,9 @@ def _is_odd(file: StoredPart10) -> bool:
 
 
 def _decompressed(file: StoredPart10, syntax: UID) -> bytes:
-    """The data set without compression, with implicit or explicit VR as was accepted."""
+    """The data set in little endian without compression, with implicit or explicit VR as was accepted."""
     if not file.transfer_syntax_uid.is_little_endian:
-        raise PeerRefused("The peer takes no big endian, and the object is not turned into little endian.")
+        return _decompressed_from_big_endian(file, syntax)
     try:
         dataset = dcmread(file.path)
         if file.transfer_syntax_uid.is_compressed:
@@ -353,6 +355,16 @@ def _decompressed(file: StoredPart10, syntax: UID) -> bytes:
     if encoded is None:
         raise PeerRefused("The object cannot be written in the form that the peer takes.")
     return encoded
+
+
+def _decompressed_from_big_endian(file: StoredPart10, syntax: UID) -> bytes:
+    with TemporaryDirectory() as folder:
+        little = Path(folder) / "little-endian.dcm"
+        try:
+            write_uncompressed(file.path, little)
+        except UnsupportedImage as error:
+            raise PeerRefused(f"The peer takes no big endian. {error}") from error
+        return _decompressed(identified(little), syntax)
 
 
 def _status(answer: Dataset, who: str) -> int:

@@ -1,6 +1,7 @@
 """The sender against dcmtk's storescp, Orthanc, and peers that reject, abort, are silent or are not there."""
 
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -110,6 +112,26 @@ def test_what_a_peer_does_not_take_compressed_arrives_decompressed_and_equal(tmp
     assert received.SOPInstanceUID == sent.sop_instance_uid == original.SOPInstanceUID
     assert received.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
     assert (received.pixel_array == original.pixel_array).all()
+
+
+def test_what_is_kept_in_big_endian_reaches_a_peer_that_takes_none(tmp_path):
+    path = big_endian(cine(tmp_path), tmp_path / "big.dcm")
+    with storescp(tmp_path / "pacs", "+xi") as peer:
+        (sent,) = sent_to(peer, path)
+        (arrived,) = peer.files()
+    received, original = dcmread(arrived), dcmread(path)
+    assert original.file_meta.TransferSyntaxUID == ExplicitVRBigEndian
+    assert received.SOPInstanceUID == sent.sop_instance_uid == original.SOPInstanceUID
+    assert received.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian
+    assert (received.pixel_array == original.pixel_array).all()
+    del received.PixelData, original.PixelData
+    assert received == original
+
+
+def big_endian(path, target):
+    """The same object as dcmtk writes it in big endian."""
+    subprocess.run(["dcmconv", "+tb", path, target], check=True)
+    return target
 
 
 def test_a_peer_that_takes_only_implicit_gets_implicit(tmp_path):
