@@ -61,6 +61,7 @@ def _parks(here: Hospital, job: Job, reason: str) -> bool:
     )
 
 
+@pytest.mark.long
 def test_a_job_that_takes_too_long_parks_with_the_reason_and_the_next_is_done(short_of_time: Hospital) -> None:
     job = _pushed(short_of_time, frames=2000)
     reason = f"took longer than {MINUTES:g} min, a limit that the administrator sets as worker.job_minutes"
@@ -70,6 +71,7 @@ def test_a_job_that_takes_too_long_parks_with_the_reason_and_the_next_is_done(sh
     wait_until(lambda: short_of_time.node.told("worker_died") >= ATTEMPTS, what="the workers' ends told", seconds=LONG)
 
 
+@pytest.mark.long
 def test_a_job_that_takes_too_much_memory_parks_with_the_reason_and_the_next_is_done(
     short_of_memory: Hospital,
 ) -> None:
