@@ -23,6 +23,8 @@ class Mutation:
     fault: str
     #: Of which kind the violation is that shows it.
     caught_as: Kind
+    #: Another kind, where it depends on how far the senders were.
+    or_as: Kind | None = None
 
 
 def _no_folder_sync() -> None:
@@ -190,6 +192,8 @@ MUTATIONS: dict[str, Mutation] = {
         _no_folder_sync,
         "power intake.association_ended 1",
         "lost",
+        # Where all that was kept is gone the node does not start: its store is empty, and its database is not.
+        or_as="stuck",
     ),
     "no-file-sync": Mutation("A kept file is not synced.", _no_file_sync, "power intake.association_ended 1", "lost"),
     "acknowledged-before-the-commit": Mutation(
