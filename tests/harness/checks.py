@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections import Counter
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +22,9 @@ from storage.transitions import JobState
 from tests.harness.place import Place
 from tests.harness.violations import Kind, Violation
 from tests.peers import wait_until
+
+#: What a worker ends with when the job that it would end has gone on without it.
+_ENDED_TWICE = re.compile(r"^fullfield: (A job that is .* cannot become .*)$", re.MULTILINE)
 
 
 class Judge:
@@ -88,7 +92,7 @@ class Judge:
             ]
             self._seen_object = tx.scalars(select(func.max(StoredObject.id))).one() or 0
             self._seen_audit = tx.scalars(select(func.max(AuditRow.id))).one() or 0
-        return [*found, *self._says_no_traceback()]
+        return [*found, *self._log_is_quiet()]
 
     def look_at_everything_again(self) -> list[Violation]:
         """As if nothing had been seen."""
@@ -242,13 +246,16 @@ class Judge:
                 found.append(Violation("untold", f"nobody tells that job {job} was started"))
         return found
 
-    def _says_no_traceback(self) -> list[Violation]:
+    def _log_is_quiet(self) -> list[Violation]:
         with self._here.node.log.open(errors="replace") as log:
             log.seek(self._log_read)
             said = log.read()
             self._log_read = log.tell()
+        found = [Violation("twice", f"a job was ended twice: {line}") for line in _ENDED_TWICE.findall(said)]
         where = said.find("Traceback")
-        return [Violation("unsaid", f"the log holds a traceback: {said[where : where + 3000]}")] if where >= 0 else []
+        if where >= 0:
+            found.append(Violation("unsaid", f"the log holds a traceback: {said[where : where + 3000]}"))
+        return found
 
 
 def data_set(content: bytes) -> bytes:

@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 from tests.harness.violations import Kind
 
@@ -63,9 +64,18 @@ def _acknowledged_before_the_commit() -> None:
 
 
 def _no_lease_check() -> None:
+    from dicom_node.workflow.worker import Worker
     from storage import queue
 
     queue._held = lambda tx, lease: queue._locked(tx, lease.job_id)
+    attempt = Worker._attempt
+
+    def long(worker: Worker, *arguments: Any) -> None:
+        # As long as a real one: who has taken the job over is still at it when the first worker goes on.
+        time.sleep(4)
+        attempt(worker, *arguments)
+
+    Worker._attempt = long  # type: ignore[method-assign]
 
 
 def _forgotten_outbox_row() -> None:
@@ -84,17 +94,25 @@ def _rows_before_files() -> None:
     from storage import files
     from storage.files import ObjectStore, StoredFile
 
-    write = ObjectStore.write
+    write_with = ObjectStore.write_with
 
-    def late(store: ObjectStore, data: bytes) -> StoredFile:
+    def late(store: ObjectStore, fill: Callable[[BinaryIO], None]) -> StoredFile:
+        whole = BytesIO()
+        fill(whole)
+        data = whole.getvalue()
+
         def write_later() -> None:
             time.sleep(30)
-            write(store, data)
+            write_with(store, lambda file: _write_all(file, data))
 
         threading.Thread(target=write_later, daemon=True).start()
         return StoredFile(files.hashlib.sha256(data).hexdigest(), len(data))
 
-    ObjectStore.write = late  # type: ignore[method-assign,assignment]
+    ObjectStore.write_with = late  # type: ignore[method-assign]
+
+
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    file.write(data)
 
 
 def _settled_before_it_is_sent() -> None:
@@ -131,11 +149,12 @@ def _audit_rows_of_their_own() -> None:
 
 
 def _jobs_of_the_dead_are_kept() -> None:
+    from dicom_node import node
     from dicom_node.workflow import worker
 
     claim = worker.claim
     worker.claim = lambda tx, owner, lease_seconds: claim(tx, owner=owner, lease_seconds=1e6)  # noqa: ARG005
-    worker.Worker._forsake = lambda *_: None  # type: ignore[method-assign]
+    worker.forsake = node.forsake = lambda *_: None
 
 
 def _deliveries_of_the_dead_are_kept() -> None:
@@ -208,7 +227,7 @@ MUTATIONS: dict[str, Mutation] = {
         "ENOSPC incoming.write 2",
         "lost",
     ),
-    "no-lease-check": Mutation("A worker that has lost its lease ends the job.", _no_lease_check, "frozen", "stuck"),
+    "no-lease-check": Mutation("A worker that has lost its lease ends the job.", _no_lease_check, "frozen", "twice"),
     "jobs-of-the-dead-are-kept": Mutation(
         "No lease of a job runs out.",
         _jobs_of_the_dead_are_kept,
@@ -238,6 +257,8 @@ MUTATIONS: dict[str, Mutation] = {
         _settled_before_it_is_sent,
         "kill delivery.settled 1",
         "lost",
+        # Where the PACS says what it lacks before it is asked for everything, it gets it, and the story tells it twice.
+        or_as="untold",
     ),
     "deliveries-of-the-dead-are-kept": Mutation(
         "What a dead node had under way stays its own.",
