@@ -7,20 +7,16 @@ Each in a process of its own, since libgomp reads it once; at rest too, to see w
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from statistics import median
+from functools import partial
 
-import numpy as np
 import torch
 
-from inference.evidence import Evidence, gather
+from benchmarks._frames import RUNS, frames, seconds
 from inference.reconstruct import Reconstructor
 from inference.reconstruction import Mode
 
-_RUNS = 5
-_SIDE = 256
 _MODES: tuple[Mode, ...] = ("mean", "sample")
 
 
@@ -31,7 +27,7 @@ def main() -> None:
         return
     cores = sorted(os.sched_getaffinity(0))[:2]
     os.sched_setaffinity(0, cores)
-    print(f"{len(cores)} processors; each figure is the median of {_RUNS} runs")
+    print(f"{len(cores)} processors; each figure is the median of {RUNS} runs")
     for beside, state in ((0, "at rest"), (1, "beside a busy process")):
         for policy in ("ACTIVE", "PASSIVE"):
             with _busy(beside):
@@ -59,21 +55,9 @@ def _measure() -> None:
     reconstructor = Reconstructor.load("fullfield", "cpu")
     told = []
     for mode in _MODES:
-        times = []
-        for _ in range(_RUNS + 1):
-            started = time.perf_counter()
-            reconstructor.generate(_frame(), mode=mode, seed=0)
-            times.append(time.perf_counter() - started)
-        told.append(f"{mode} {median(times[1:]):.2f} s a frame")
+        taken = seconds(partial(reconstructor.generate, frames(1), mode=mode, seed=0))
+        told.append(f"{mode} {taken:.2f} s a frame")
     print(", ".join(told))
-
-
-def _frame() -> Evidence:
-    """A frame of noise with an aperture in the middle."""
-    pictures = np.random.default_rng(0).uniform(-1, 1, (1, _SIDE, _SIDE)).astype(np.float32)
-    apertures = np.zeros(pictures.shape, bool)
-    apertures[:, 80:170, 90:180] = True
-    return next(gather(lambda start, stop: pictures[start:stop], apertures, apertures))
 
 
 if __name__ == "__main__":

@@ -6,24 +6,20 @@ random weights, which compute as long as trained ones. Also frames a second by b
 
 import os
 import resource
-import time
-from collections.abc import Callable
 from functools import partial
-from statistics import median
 
 import numpy as np
 import torch
 
-from inference.evidence import Evidence, gather
+from benchmarks._frames import RUNS, frames, seconds
+from inference.network import FRAME_SIDE
 from inference.precision import autocast
 from inference.reconstruct import Reconstructor
 from inference.reconstruction import Mode
 from inference.thesis.palette import Palette
 from inference.thesis.schedule import sampling_schedule
 
-_RUNS = 5
 _BATCHES = (1, 2, 4, 8)
-_SIDE = 256
 
 
 def main() -> None:
@@ -34,52 +30,32 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with autocast(device):
         precision = "bfloat16" if torch.is_autocast_enabled(device) else "float32"
-    print(f"device {device}, {len(cores)} cores, {precision}; each figure is the median of {_RUNS} runs")
+    print(f"device {device}, {len(cores)} cores, {precision}; each figure is the median of {RUNS} runs")
     reconstructor = Reconstructor.load("fullfield", device)
-    seconds: dict[Mode, float] = {}
+    by_mode: dict[Mode, float] = {}
     for mode in ("mean", "sample"):
         rates = []
         for batch in _BATCHES:
-            taken = _seconds(partial(reconstructor.generate, _frames(batch), mode=mode, seed=0))
-            seconds[mode] = taken if batch == 1 else seconds[mode]
+            taken = seconds(partial(reconstructor.generate, frames(batch), mode=mode, seed=0))
+            by_mode[mode] = taken if batch == 1 else by_mode[mode]
             rates.append(f"{batch / taken:.1f} at {batch}")
-        print(f"fullfield, {mode}: {seconds[mode]:.3f} s a frame; frames a second by batch: {', '.join(rates)}")
-    finding = _seconds(lambda: reconstructor.find_apertures(np.zeros((1, _SIDE, _SIDE), np.float32)))
+        print(f"fullfield, {mode}: {by_mode[mode]:.3f} s a frame; frames a second by batch: {', '.join(rates)}")
+    finding = seconds(lambda: reconstructor.find_apertures(np.zeros((1, FRAME_SIDE, FRAME_SIDE), np.float32)))
     print(f"fullfield, finding the aperture: {finding:.3f} s a frame")
     print(f"memory with its networks: {_peak_megabytes():.0f} MB at most")
     step, steps = _thesis_step(device), sampling_schedule().steps
     print(f"thesis: {step:.2f} s a step, {steps} steps: {step * steps:.0f} s a frame (steps multiplied, not run)")
     print(f"memory with the thesis's U-Net: {_peak_megabytes():.0f} MB at most")
-    print(f"a draw of fullfield is {step * steps / seconds['sample']:,.0f} times as fast")
-
-
-def _frames(count: int) -> Evidence:
-    """Some frames of noise with an aperture in the middle."""
-    pictures = np.random.default_rng(0).uniform(-1, 1, (count, _SIDE, _SIDE)).astype(np.float32)
-    apertures = np.zeros(pictures.shape, bool)
-    apertures[:, 80:170, 90:180] = True
-    return next(gather(lambda start, stop: pictures[start:stop], apertures, apertures, chunk=count))
+    print(f"a draw of fullfield is {step * steps / by_mode['sample']:,.0f} times as fast")
 
 
 def _thesis_step(device: str) -> float:
     """Seconds of one evaluation of the thesis's U-Net, one picture, in the precision that it is published in."""
     network = Palette().eval().to(device)
-    condition, noisy = torch.zeros(2, 1, 3, _SIDE, _SIDE, device=device)
+    condition, noisy = torch.zeros(2, 1, 3, FRAME_SIDE, FRAME_SIDE, device=device)
     gamma = torch.full((1,), 0.5, device=device)
     with torch.inference_mode():
-        return _seconds(lambda: network(condition, noisy, gamma))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    """The median time of some runs, after one to warm up."""
-    times = []
-    for _ in range(_RUNS + 1):
-        started = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return median(times[1:])
+        return seconds(lambda: network(condition, noisy, gamma))
 
 
 def _peak_megabytes() -> float:
