@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
@@ -340,31 +340,19 @@ def _is_odd(file: StoredPart10) -> bool:
 
 def _decompressed(file: StoredPart10, syntax: UID) -> bytes:
     """The data set in little endian without compression, with implicit or explicit VR as was accepted."""
-    if not file.transfer_syntax_uid.is_little_endian:
-        return _decompressed_from_big_endian(file, syntax)
-    try:
-        dataset = dcmread(file.path)
-        if file.transfer_syntax_uid.is_compressed:
-            dataset.decompress(generate_instance_uid=False)
-        encoded: bytes | None = encode(dataset, syntax.is_implicit_VR, syntax.is_little_endian)
-    except Exception as error:
-        # Decoders raise whatever they like.
-        raise PeerRefused(
-            "The peer takes no compressed pixel data, and the object's cannot be decompressed."
-        ) from error
+    with TemporaryDirectory() as folder:
+        plain = Path(folder) / "plain.dcm"
+        try:
+            write_uncompressed(file.path, plain)
+        except UnsupportedImage as error:
+            form = file.transfer_syntax_uid.name
+            raise PeerRefused(f"The peer does not take the object in {form}. {error}") from error
+        if syntax == ExplicitVRLittleEndian:
+            return plain.read_bytes()[identified(plain).data_set_begins :]
+        encoded: bytes | None = encode(dcmread(plain), syntax.is_implicit_VR, syntax.is_little_endian)
     if encoded is None:
         raise PeerRefused("The object cannot be written in the form that the peer takes.")
     return encoded
-
-
-def _decompressed_from_big_endian(file: StoredPart10, syntax: UID) -> bytes:
-    with TemporaryDirectory() as folder:
-        little = Path(folder) / "little-endian.dcm"
-        try:
-            write_uncompressed(file.path, little)
-        except UnsupportedImage as error:
-            raise PeerRefused(f"The peer takes no big endian. {error}") from error
-        return _decompressed(identified(little), syntax)
 
 
 def _status(answer: Dataset, who: str) -> int:

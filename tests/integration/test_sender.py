@@ -283,7 +283,7 @@ def test_compressed_pixels_that_cannot_be_decoded_are_not_sent_to_a_peer_without
     content = path.read_bytes()
     assert start_and_size in content
     path.write_bytes(content.replace(start_and_size, b"\xff\x4f\xaa\xaa"))
-    with storescp(tmp_path / "pacs") as peer, pytest.raises(PeerRefused, match="cannot be decompressed"):
+    with storescp(tmp_path / "pacs") as peer, pytest.raises(PeerRefused, match="cannot be decoded"):
         sent_to(peer, path)
 
 
