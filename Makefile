@@ -6,6 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+OHIF := .venv/ohif/package.json
 
 # On Linux PyPI's torch brings several GB of CUDA; here PyTorch keeps the build without it. Empty: what pip
 # finds by itself, which is right for a machine with a GPU.
@@ -37,7 +38,7 @@ test: $(INSTALLED) peers ## Run the tests, but for those that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --durations 60
 
 .PHONY: test-long
-test-long: $(INSTALLED) peers ## Run the tests that take minutes
+test-long: $(INSTALLED) peers $(OHIF) ## Run the tests that take minutes
 	$(BIN)/pytest -m long
 
 .PHONY: lint
@@ -99,6 +100,13 @@ define with_progress
 awk '/^(Collecting|Downloading|Processing|Installing|Successfully)/ \
 { printf "\r\033[K  %3d %.70s", ++n, $$0; fflush() } END { print "" }'
 endef
+
+# A viewer that the longer tests show the node's own DICOMweb in.
+$(OHIF): $(INSTALLED)
+	@if ! command -v npm >/dev/null; then $(call install_packages,npm); fi
+	@mkdir -p $(@D)
+	@cd $(@D) && npm pack --silent @ohif/app@3.12.0 >/dev/null && tar xzf ohif-app-3.12.0.tgz && rm ohif-app-3.12.0.tgz
+	@cp $(@D)/package/package.json $@
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@if ! $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(call install_packages,python3-venv); fi

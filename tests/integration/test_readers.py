@@ -13,8 +13,11 @@ from config.mark import Mark
 from config.objects import Beside, ObjectProfile
 from dicom_node.workflow.reconstruction import objects_of
 from tests.factory import reconstruction, write, xa
+from tests.nodes import LONG
+from tests.ohif import Site, Viewer, ohif
+from tests.peers import wait_until
 from tests.viewer import viewer
-from tests.web import part_10
+from tests.web import part_10, serving
 
 PROFILES: tuple[ObjectProfile, ...] = ("multiframe_sc", "single_frames", "like_source")
 EVERYTHING = Beside(segmentation=True, presentation_state=True, report=True, uncertainty=True)
@@ -59,6 +62,27 @@ def test_a_viewer_shows_source_and_result_and_the_mark(tmp_path: Path):
     drawn = frame != unmarked
     assert likeness(after, frame, drawn) > 0.9
     assert likeness(after, unmarked, drawn) < 0.5
+
+
+@pytest.mark.long
+def test_a_viewer_in_the_browser_works_on_the_nodes_own_dicomweb(tmp_path: Path):
+    source = xa(frames=2, rows=256, columns=256)
+    made = results(source)
+    site = Site()
+    with serving(tmp_path, {"origins": [site.origin]}) as node, ohif(site, node.url) as screen:
+        assert node.post([part_10(each) for each in (source, *made)]).status_code == 200
+        screen.open(source.StudyInstanceUID)
+        see(made[0], screen)
+        see(source, screen)
+        screen.show("Report on GENERATED")
+        screen.wait_for("Generated detail that follows the faint picture behind blades")
+        assert screen.errors == []
+
+
+def see(picture: Dataset, screen: Viewer) -> None:
+    """Have a picture shown, and wait until it is on the screen."""
+    screen.show(picture.SeriesDescription)
+    wait_until(lambda: likeness(screen.picture(), picture.pixel_array[0]) > 0.98, what="the picture", seconds=LONG)
 
 
 def likeness(shown: np.ndarray, frame: np.ndarray, where: np.ndarray | None = None) -> float:
