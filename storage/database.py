@@ -7,7 +7,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, func, make_url, select
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Engine,
+    ExceptionContext,
+    create_engine,
+    event,
+    func,
+    literal,
+    make_url,
+    select,
+)
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -16,6 +28,7 @@ from config.errors import ConfigError, DamagedObject, FullfieldError, StorageFul
 from storage import migrations
 from storage.fair_lock import FairLock
 from storage.faultpoint import faultpoint
+from storage.schema import UtcTime
 
 _SQLITE_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _MEND_DAMAGED = ": move it aside with its object store, and restore both from a backup with `fullfield restore`."
@@ -117,10 +130,16 @@ class Database:
 
 def current_time(tx: Session) -> datetime:
     """The time by the clock that all processes share: PostgreSQL's, or with SQLite this machine's."""
-    if tx.get_bind().dialect.name != "postgresql":
-        return datetime.now(UTC)
-    now: datetime = tx.scalars(select(func.clock_timestamp())).one()
-    return now.astimezone(UTC)
+    return datetime.now(UTC) if _on_sqlite(tx) else tx.scalars(select(clock(tx))).one()
+
+
+def clock(tx: Session) -> ColumnElement[datetime]:
+    """That time within a query, which saves asking for it before."""
+    return literal(datetime.now(UTC), UtcTime()) if _on_sqlite(tx) else func.clock_timestamp(type_=UtcTime())
+
+
+def _on_sqlite(tx: Session) -> bool:
+    return tx.get_bind().dialect.name == "sqlite"
 
 
 def _parsed(url: str) -> URL:

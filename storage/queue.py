@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, ScalarSelect, func, select
 from sqlalchemy.orm import Session
 
 from config.errors import FullfieldError, LeaseLost
-from storage.database import current_time
+from storage.database import clock, current_time
 from storage.schema import Delivery, Job, StoredObject
 from storage.states import DeliveryState
 from storage.transitions import ALLOWED, ForbiddenTransition, JobState, check
@@ -86,11 +86,10 @@ def claim(tx: Session, *, owner: str, lease_seconds: float) -> tuple[Job, Lease]
     the same transaction, tells which.
     """
     while True:
-        now = current_time(tx)
-        job = _first(tx, Job.state == JobState.RUNNING, Job.lease_until < now)
-        job = job or _first(tx, Job.state == JobState.QUEUED, Job.not_before <= now)
-        if job is None:
+        found = _next(tx)
+        if found is None:
             return None
+        job, now = found
         if job.state == JobState.RUNNING:
             if job.attempts >= job.max_attempts:
                 _fail_exhausted(tx, job)
@@ -270,17 +269,23 @@ def get_job(tx: Session, job_id: int) -> Job:
     return job
 
 
-def _first(tx: Session, *conditions: ColumnElement[bool]) -> Job | None:
-    """The job whose turn is the earliest of those that no other worker is about to take."""
-    query = (
-        select(Job)
-        .where(*conditions)
-        .order_by(Job.turn, Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .execution_options(populate_existing=True)
-    )
-    return tx.scalars(query).one_or_none()
+def _next(tx: Session) -> tuple[Job, datetime] | None:
+    """The job to take, one that no other worker is about to take; and the time.
+
+    One query, for each waits for the server once.
+    """
+    now = clock(tx)
+    abandoned = _first(Job.state == JobState.RUNNING, Job.lease_until < now)
+    due = _first(Job.state == JobState.QUEUED, Job.not_before <= now)
+    query = select(Job, now).where(Job.id == func.coalesce(abandoned, due)).with_for_update(of=Job)
+    found = tx.execute(query.execution_options(populate_existing=True)).one_or_none()
+    return None if found is None else (found[0], found[1])
+
+
+def _first(*conditions: ColumnElement[bool]) -> ScalarSelect[int]:
+    """The number of the job whose turn is the earliest of these."""
+    query = select(Job.id).where(*conditions).order_by(Job.turn, Job.id).limit(1)
+    return query.with_for_update(skip_locked=True).scalar_subquery()
 
 
 def _enter(tx: Session, job: Job, state: JobState, reason: str | None = None, now: datetime | None = None) -> None:
