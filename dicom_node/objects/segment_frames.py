@@ -1,4 +1,4 @@
-"""What every Segmentation of ours shares: whose segments they are, and of which frame of the picture each frame speaks.
+"""What every Segmentation of ours shares: whose segments they are, and of which frames each of theirs speaks.
 
 PS3.3 C.7.6.16 (functional groups), C.7.6.17 (dimensions), C.8.20 (segments) and C.12.2 (references).
 """
@@ -40,7 +40,7 @@ _IMAGE = (
 _CATEGORY = codes.SCT.SpatialAndRelationalConcept
 
 
-def describe_image(pictures: Sequence[Dataset], result: Companion) -> None:
+def describe_image(source: Dataset, pictures: Sequence[Dataset], result: Companion) -> None:
     """General Image (C.7.6.1), Common Instance Reference (C.12.2), and of Image Pixel (C.7.6.3) what all share."""
     first = pictures[0]
     copy_attributes(first, result, _IMAGE)
@@ -51,7 +51,7 @@ def describe_image(pictures: Sequence[Dataset], result: Companion) -> None:
         result.LossyImageCompression = "00"
     result.ImageType = ["DERIVED", "PRIMARY"]
     result.ContentCreatorName = ""
-    result.ReferencedSeriesSequence = [series_reference(pictures)]
+    result.ReferencedSeriesSequence = [series_reference(pictures), series_reference([source])]
     result.Rows, result.Columns = first.Rows, first.Columns
     result.SamplesPerPixel = 1
     result.PhotometricInterpretation = "MONOCHROME2"
@@ -86,7 +86,9 @@ def describe_segment(
     return segment
 
 
-def put_frames(pictures: Sequence[Dataset], frames: Sequence[tuple[int, int]], result: Companion) -> None:
+def put_frames(
+    source: Dataset, pictures: Sequence[Dataset], frames: Sequence[tuple[int, int]], result: Companion
+) -> None:
     """Multi-frame Functional Groups (C.7.6.16) and Multi-frame Dimension (C.7.6.17): segment, then time.
 
     frames: of each frame of the result its segment, and the frame of the picture that it belongs to, from 0.
@@ -100,7 +102,7 @@ def put_frames(pictures: Sequence[Dataset], frames: Sequence[tuple[int, int]], r
         _dimension(organization, "TemporalPositionIndex", "FrameContentSequence"),
     ]
     result.SharedFunctionalGroupsSequence = [Dataset()]
-    result.PerFrameFunctionalGroupsSequence = [_groups(pictures, segment, frame) for segment, frame in frames]
+    result.PerFrameFunctionalGroupsSequence = [_groups(source, pictures, segment, frame) for segment, frame in frames]
     result.NumberOfFrames = len(frames)
 
 
@@ -112,7 +114,7 @@ def _dimension(organization: str, keyword: str, group: str) -> Dataset:
     return item
 
 
-def _groups(pictures: Sequence[Dataset], segment: int, frame: int) -> Dataset:
+def _groups(source: Dataset, pictures: Sequence[Dataset], segment: int, frame: int) -> Dataset:
     """The functional groups of one frame: Frame Content, Segment Identification and Derivation Image."""
     content = Dataset()
     content.DimensionIndexValues = [segment, frame + 1]
@@ -120,16 +122,21 @@ def _groups(pictures: Sequence[Dataset], segment: int, frame: int) -> Dataset:
     identification = Dataset()
     identification.ReferencedSegmentNumber = segment
     picture = pictures[frame] if "NumberOfFrames" not in pictures[0] else pictures[0]
-    image = reference(picture)
-    if "NumberOfFrames" in picture:
-        image.ReferencedFrameNumber = frame + 1
-    image.SpatialLocationsPreserved = "YES"
-    image.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)]
     derivation = Dataset()
     derivation.DerivationCodeSequence = [CodedConcept.from_code(codes.cid7203.SegmentationImageDerivation)]
-    derivation.SourceImageSequence = [image]
+    derivation.SourceImageSequence = [_frame_reference(picture, frame), _frame_reference(source, frame)]
     groups = Dataset()
     groups.FrameContentSequence = [content]
     groups.SegmentIdentificationSequence = [identification]
     groups.DerivationImageSequence = [derivation]
     return groups
+
+
+def _frame_reference(image: Dataset, frame: int) -> Dataset:
+    """A frame, from 0, of an image whose pixels lie where those of the segment lie (C.7.6.16.2.6)."""
+    item = reference(image)
+    if "NumberOfFrames" in image:
+        item.ReferencedFrameNumber = frame + 1
+    item.SpatialLocationsPreserved = "YES"
+    item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)]
+    return item

@@ -26,8 +26,8 @@ class Segmentation(Companion):
     "Measured at another time".
 
     Segment 1 has a frame for each of the picture, an empty one too, so that each says what of it was generated;
-    segment 2 has one where there is something to show. Frames refer to those of the picture (C.7.6.16.2.6), since
-    projections have no frame of reference.
+    segment 2 has one where there is something to show. Frames refer to those of the picture and of its source
+    (C.7.6.16.2.6), since projections have no frame of reference.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class Segmentation(Companion):
             origin=origin,
         )
         frames = _frames(reconstruction)
-        describe_image(pictures, self)
+        describe_image(source, pictures, self)
         self._describe_segments(reconstruction.provenance, {segment for segment, _ in frames})
-        put_frames(pictures, frames, self)
+        put_frames(source, pictures, frames, self)
         self._put_pixels(reconstruction, frames)
 
     def _describe_segments(self, made: Provenance, used: set[int]) -> None:

@@ -39,7 +39,7 @@ class Uncertainty(Companion):
             title="Uncertainty of GENERATED pixels",
             origin=origin,
         )
-        describe_image(pictures, self)
+        describe_image(source, pictures, self)
         # Segmentation Image (C.8.20.2).
         self.SegmentationType = "FRACTIONAL"
         self.SegmentationFractionalType = "OCCUPANCY"
@@ -56,7 +56,7 @@ class Uncertainty(Companion):
                 reconstruction.provenance,
             )
         ]
-        put_frames(pictures, [(1, frame) for frame in range(len(reconstruction.uncertainty))], self)
+        put_frames(source, pictures, [(1, frame) for frame in range(len(reconstruction.uncertainty))], self)
         self.BitsAllocated = self.BitsStored = 8
         self.HighBit = 7
         # Half the width in a range of two is the whole width in a range of one.

@@ -81,6 +81,14 @@ def test_the_segment_is_what_was_not_measured_frame_by_frame(cine, aperture):
     assert np.array_equal(mask(pictures, file), ~reconstruction(source, aperture).aperture)
 
 
+@pytest.mark.parametrize(("cine", "aperture"), CINES.values(), ids=CINES)
+def test_it_lies_on_the_frames_of_the_source_too(cine, aperture):
+    source = xa(**cine)
+    _, file = made(source, aperture)
+    assert np.array_equal(mask([source], file), ~reconstruction(source, aperture).aperture)
+    assert read(file).ReferencedSeriesSequence[1].SeriesInstanceUID == source.SeriesInstanceUID
+
+
 @settings(deadline=None, max_examples=50)
 @given(
     aperture=arrays.arrays(
