@@ -13,10 +13,10 @@ from sqlalchemy import (
     Connection,
     Engine,
     ExceptionContext,
+    bindparam,
     create_engine,
     event,
     func,
-    literal,
     make_url,
     select,
 )
@@ -33,6 +33,12 @@ from storage.schema import UtcTime
 _SQLITE_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _MEND_DAMAGED = ": move it aside with its object store, and restore both from a backup with `fullfield restore`."
 _POSTGRESQL_DISK_FULL = "53100"
+
+#: The clock of `current_time` within a query, which saves asking for the time before, by the kind of database.
+CLOCKS: dict[str, ColumnElement[datetime]] = {
+    "sqlite": bindparam("clock", type_=UtcTime(), callable_=lambda: datetime.now(UTC)),
+    "postgresql": func.clock_timestamp(type_=UtcTime()),
+}
 
 
 class Database:
@@ -130,16 +136,9 @@ class Database:
 
 def current_time(tx: Session) -> datetime:
     """The time by the clock that all processes share: PostgreSQL's, or with SQLite this machine's."""
-    return datetime.now(UTC) if _on_sqlite(tx) else tx.scalars(select(clock(tx))).one()
-
-
-def clock(tx: Session) -> ColumnElement[datetime]:
-    """That time within a query, which saves asking for it before."""
-    return literal(datetime.now(UTC), UtcTime()) if _on_sqlite(tx) else func.clock_timestamp(type_=UtcTime())
-
-
-def _on_sqlite(tx: Session) -> bool:
-    return tx.get_bind().dialect.name == "sqlite"
+    if tx.get_bind().dialect.name == "sqlite":
+        return datetime.now(UTC)
+    return tx.scalars(select(CLOCKS["postgresql"])).one()
 
 
 def _parsed(url: str) -> URL:

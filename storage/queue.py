@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, func, select
+from sqlalchemy import ColumnElement, ScalarSelect, Select, func, select
 from sqlalchemy.orm import Session
 
 from config.errors import FullfieldError, LeaseLost
-from storage.database import clock, current_time
+from storage.database import CLOCKS, current_time
 from storage.schema import Delivery, Job, StoredObject
 from storage.states import DeliveryState
 from storage.transitions import ALLOWED, ForbiddenTransition, JobState, check
@@ -270,22 +270,27 @@ def get_job(tx: Session, job_id: int) -> Job:
 
 
 def _next(tx: Session) -> tuple[Job, datetime] | None:
-    """The job to take, one that no other worker is about to take; and the time.
+    """The job to take, one that no other worker is about to take; and the time."""
+    found = tx.execute(_NEXT[tx.get_bind().dialect.name]).one_or_none()
+    return None if found is None else (found[0], found[1])
 
-    One query, for each waits for the server once.
-    """
-    now = clock(tx)
+
+def _next_by(now: ColumnElement[datetime]) -> Select[Job, datetime]:
+    """That in one query, for each waits for the server once."""
     abandoned = _first(Job.state == JobState.RUNNING, Job.lease_until < now)
     due = _first(Job.state == JobState.QUEUED, Job.not_before <= now)
     query = select(Job, now).where(Job.id == func.coalesce(abandoned, due)).with_for_update(of=Job)
-    found = tx.execute(query.execution_options(populate_existing=True)).one_or_none()
-    return None if found is None else (found[0], found[1])
+    return query.execution_options(populate_existing=True)
 
 
 def _first(*conditions: ColumnElement[bool]) -> ScalarSelect[int]:
     """The number of the job whose turn is the earliest of these."""
     query = select(Job.id).where(*conditions).order_by(Job.turn, Job.id).limit(1)
     return query.with_for_update(skip_locked=True).scalar_subquery()
+
+
+#: By the kind of database; to put a query together takes as long as to have it answered.
+_NEXT = {name: _next_by(now) for name, now in CLOCKS.items()}
 
 
 def _enter(tx: Session, job: Job, state: JobState, reason: str | None = None, now: datetime | None = None) -> None:
