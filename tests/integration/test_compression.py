@@ -9,6 +9,8 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -27,6 +29,7 @@ from dicom_node.network.contexts import UNCOMPRESSED
 from dicom_node.objects.secondary_capture import secondary_captures
 from dicom_node.workflow import compression
 from dicom_node.workflow.delivery import Courier
+from inference.reconstruction import Reconstruction
 from storage.database import Database
 from storage.files import ObjectStore
 from storage.objects import keep_object
@@ -34,6 +37,7 @@ from storage.outbox import add_delivery
 from storage.queue import claim, finish
 from storage.states import ObjectKind
 from storage.transitions import JobState
+from tests.drawn_sources import a_thousand_frames, reconstructed
 from tests.factory import Box, reconstruction, xa
 from tests.peers import Peer, free_port, orthanc, storescp, wait_until
 from tests.stored_jobs import deliveries, job_of, queue_job, received, wait_for
@@ -133,19 +137,40 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+#: How many more of any kind, each with an aperture of any shape, and in any profile.
+DRAWN = 12
+
+
+def drawn() -> list[tuple[Dataset, Reconstruction, ObjectProfile]]:
+    """Always the same, so that what fails can be tried again."""
+    found = []
+
+    @settings(max_examples=DRAWN, derandomize=True, database=None, deadline=None, phases=[Phase.generate])
+    @given(reconstructed(), st.sampled_from(get_args(ObjectProfile)))
+    def take(case, profile):
+        found.append((*case, profile))
+
+    take()
+    return found
+
+
 @pytest.fixture(scope="module")
 def measured_pictures() -> dict[str, tuple[Dataset, np.ndarray, np.ndarray]]:
-    """By its UID each picture of each kind of source in each profile, and what of it was measured: mask and values."""
+    """By its UID each picture of each kind of source in each profile, of what was drawn, and of a thousand frames; and
+    what of it was measured: mask and values."""
+    fixed = [(xa(**({"rows": 33, "columns": 47, "frames": 2} | kind)), kind.get("aperture")) for kind in KINDS.values()]
+    cases = [
+        (image, reconstruction(image, aperture), profile)
+        for image, aperture in fixed
+        for profile in get_args(ObjectProfile)
+    ]
     pictures = {}
-    for kind in KINDS.values():
-        image = xa(**({"rows": 33, "columns": 47, "frames": 2} | kind))
-        made = reconstruction(image, kind.get("aperture"))
+    for image, made, profile in [*cases, *drawn(), (*a_thousand_frames(), "multiframe_sc")]:
         stored = image.pixel_array.reshape(made.aperture.shape)
-        for profile in get_args(ObjectProfile):
-            results = secondary_captures(image, made, route="all", mark=Mark(), profile=profile)
-            for number, picture in enumerate(results):
-                frames = slice(number, number + 1) if len(results) > 1 else slice(None)
-                pictures[picture.SOPInstanceUID] = (picture, made.aperture[frames], stored[frames])
+        results = secondary_captures(image, made, route="all", mark=Mark(), profile=profile)
+        for number, picture in enumerate(results):
+            frames = slice(number, number + 1) if len(results) > 1 else slice(None)
+            pictures[picture.SOPInstanceUID] = (picture, made.aperture[frames], stored[frames])
     return pictures
 
 
