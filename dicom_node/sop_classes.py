@@ -38,6 +38,9 @@ RECONSTRUCTED: tuple[UID, ...] = (
     MultiFrameTrueColorSecondaryCaptureImageStorage,
 )
 
+#: Of these, what has frames that a reference can number.
+MULTI_FRAME = tuple(each for each in RECONSTRUCTED if each != SecondaryCaptureImageStorage)
+
 #: What goes with fluoroscopy: a route that takes it sends it on as it came.
 PASSED_ON: tuple[UID, ...] = (
     XRayRadiationDoseSRStorage,

@@ -24,9 +24,9 @@ from dicom_node.network.quiet import Quiet
 _LARGEST = 16 << 20
 #: Seconds until the thread looks for what is to be sent that is no data, while the peer is busy.
 _ROUND = 0.001
-#: Seconds of silence after which a peer that has sent garbage has read that it is aborted. A connection that is closed
-#: before all is read that came is reset, and the peer's system forgets the A-ABORT.
-_LINGER = 0.1
+#: Seconds of silence after which a peer has read that it is aborted or rejected, if it does not hang up by itself. A
+#: connection that is closed before all is read that came is reset, and the peer's system forgets what it was told.
+_LINGER = 1.0
 
 #: Of a unit: its type, and the length of what follows (PS3.8 9.3.1).
 _HEADER = struct.Struct(">BxI")
@@ -38,7 +38,7 @@ _TYPES = range(0x01, 0x08)
 # The state machine's events and states (PS3.8 9.2).
 _DATA_CAME, _CONNECTION_CLOSED, _INVALID_UNIT = "Evt10", "Evt17", "Evt19"
 _DATA_MAY_GO = ("Sta6", "Sta8")
-_ABORTED = "Sta13"
+_OVER = "Sta13"
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,18 @@ class Wire:
         self._dul.send_pdu = self._write_data
         self._dul._is_transport_event = self._wait
         self._take = self._dul._process_recv_primitive
-        self._dul._process_recv_primitive = self._take_unless_aborted
+        self._dul._process_recv_primitive = self._take_unless_over
         self._dul._read_pdu_data = self._read
         self._dul._run_loop_delay = 0
 
-    def _take_unless_aborted(self) -> bool:
-        """Take what is to be said next; the state machine's thread would end over a word to a peer that is aborted."""
-        if self._dul.state_machine.current_state != _ABORTED:
+    @property
+    def _is_over(self) -> bool:
+        """Whether all that is left is that the peer hangs up."""
+        return bool(self._dul.state_machine.current_state == _OVER)
+
+    def _take_unless_over(self) -> bool:
+        """Take what is to be said next; the state machine's thread would end over a word to a peer that is gone."""
+        if not self._is_over:
             return bool(self._take())
         self._dul.to_provider_queue.queue.clear()
         return False
@@ -89,7 +94,7 @@ class Wire:
             if connection is None:
                 time.sleep(_ROUND)
             elif not (isinstance(connection, ssl.SSLSocket) and connection.pending()):
-                select.select([connection], [], [], _LINGER if self._lost else self._quiet.rest)
+                select.select([connection], [], [], _LINGER if self._lost or self._is_over else self._quiet.rest)
         except (OSError, ValueError):
             # Closed meanwhile; pynetdicom finds it so.
             time.sleep(_ROUND)

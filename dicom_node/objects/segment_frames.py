@@ -20,6 +20,7 @@ from dicom_node.implementation import MANUFACTURER
 from dicom_node.objects.companion import Companion, reference, series_reference
 from dicom_node.objects.identity import dimension_organization_uid
 from dicom_node.objects.source_header import copy_attributes, read_value
+from dicom_node.sop_classes import MULTI_FRAME
 from inference.reconstruction import Provenance
 
 #: What is true of a mask as of the picture: its orientation, its history.
@@ -135,7 +136,7 @@ def _groups(source: Dataset, pictures: Sequence[Dataset], segment: int, frame: i
 def _frame_reference(image: Dataset, frame: int) -> Dataset:
     """A frame, from 0, of an image whose pixels lie where those of the segment lie (C.7.6.16.2.6)."""
     item = reference(image)
-    if "NumberOfFrames" in image:
+    if image.SOPClassUID in MULTI_FRAME and "NumberOfFrames" in image:
         item.ReferencedFrameNumber = frame + 1
     item.SpatialLocationsPreserved = "YES"
     item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)]

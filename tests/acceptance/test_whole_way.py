@@ -77,9 +77,10 @@ def test_the_segmentation_tells_of_each_frame_of_the_picture_what_was_generated(
     segmentation = day.segmentation
     assert np.array_equal(segmentation.pixel_array, np.broadcast_to(~aperture_of(day.source), (24, 512, 512)))
     for number, groups in enumerate(segmentation.PerFrameFunctionalGroupsSequence, start=1):
-        (picture,) = groups.DerivationImageSequence[0].SourceImageSequence
-        assert picture.ReferencedSOPInstanceUID == day.result.SOPInstanceUID
-        assert picture.ReferencedFrameNumber == number
+        for image, told in zip(
+            (day.result, day.source), groups.DerivationImageSequence[0].SourceImageSequence, strict=True
+        ):
+            assert (told.ReferencedSOPInstanceUID, told.ReferencedFrameNumber) == (image.SOPInstanceUID, number)
 
 
 def test_the_presentation_states_mark_what_was_generated_or_hide_it(day: Day) -> None:

@@ -3,6 +3,7 @@
 import socket
 import struct
 import time
+from contextlib import suppress
 from enum import StrEnum
 
 from pydicom.filebase import DicomBytesIO
@@ -47,18 +48,14 @@ class Line:
         self.outcome: Outcome | None = None
 
     def say(self, data: bytes) -> None:
-        """Send, unless the node has gone."""
-        try:
+        """Send, unless the node has gone; what it said before that is still to be heard."""
+        with suppress(OSError):
             self._socket.sendall(data)
-        except OSError:
-            self.closed = True
 
     def end(self) -> None:
         """Say that nothing more comes."""
-        try:
+        with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.closed = True
 
     def listen(self, seconds: float) -> bool:
         """Take in the next PDU; whether one came before time was up or the connection closed."""

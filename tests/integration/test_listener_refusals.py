@@ -2,10 +2,13 @@
 
 import socket
 import sqlite3
+import struct
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 from pydicom.uid import (
@@ -22,6 +25,7 @@ from pynetdicom.sop_class import Verification
 from config.listener import AllowedPeer
 from tests.captured_log import captured_log
 from tests.factory import xa
+from tests.fuzzing.conversations import conversation
 from tests.listening import Node, cine, goes_through, listening
 from tests.peers import echoscu, encoded, store_raw, storescu, wait_until
 
@@ -229,3 +233,29 @@ def test_rubbish_on_the_port_does_no_harm(node, tmp_path, capfd, rubbish):
                 pass
         assert goes_through(node, tmp_path)
     assert "Traceback" not in log.getvalue() + "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(("called", "last_word"), [("FULLFIELD", 0x07), ("ANOTHER", 0x03)], ids=["abort", "reject"])
+def test_a_peer_that_talks_on_hears_that_it_is_over(node, called, last_word):
+    request, *parts = conversation(Random(0)).pdus
+    with socket.create_connection(("127.0.0.1", node.port), 30) as connection:
+        connection.sendall(request.replace(b"FULLFIELD".ljust(16), called.encode().ljust(16)))
+        heard = connection.recv(1)[0]
+        if heard == 0x02:
+            # The presentation data value says that it is longer than the unit that it lies in.
+            connection.sendall(struct.pack(">BxIIBB", 0x04, 6, 1 << 16, 1, 3))
+        # A connection that is reset meanwhile would have the systems of some peers forget what came.
+        for _ in range(10):
+            time.sleep(0.03)
+            connection.sendall(parts[-1])
+        units = bytes([heard]) + connection.recv(1 << 16)
+    assert last_word in kinds(units)
+
+
+def kinds(units: bytes) -> list[int]:
+    """Of protocol data units, one after the other (PS3.8 9.3.1)."""
+    found = []
+    while units:
+        found.append(units[0])
+        units = units[6 + struct.unpack(">I", units[2:6])[0] :]
+    return found
