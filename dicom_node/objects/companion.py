@@ -78,19 +78,3 @@ class Companion(SOPClass):  # type: ignore[misc]  # highdicom is not followed
         copy_attributes(first, self, _SHARED)
         described = (title, str(read_value(source, "SeriesDescription") or ""))
         self.SeriesDescription = ": ".join(part for part in described if part)[:64].strip()
-
-
-def reference(image: Dataset) -> Dataset:
-    """SOP Instance Reference (PS3.3 10.8): of an image, the whole of it."""
-    item = Dataset()
-    item.ReferencedSOPClassUID = image.SOPClassUID
-    item.ReferencedSOPInstanceUID = image.SOPInstanceUID
-    return item
-
-
-def series_reference(images: Sequence[Dataset], keyword: str = "ReferencedInstanceSequence") -> Dataset:
-    """A series and its instances, as modules that refer to images list them; keyword: of the list of instances."""
-    series = Dataset()
-    series.SeriesInstanceUID = images[0].SeriesInstanceUID
-    setattr(series, keyword, [reference(image) for image in images])
-    return series

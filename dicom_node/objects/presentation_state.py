@@ -15,10 +15,11 @@ from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
 from config.mark import Mark
 from dicom_node.objects.character_set import make_room_for
-from dicom_node.objects.companion import Companion, reference, series_reference
+from dicom_node.objects.companion import Companion
 from dicom_node.objects.identity import Origin
 from dicom_node.objects.mark import label_box
 from dicom_node.objects.outline import box_of, outlines
+from dicom_node.objects.references import reference, series_reference
 from dicom_node.objects.source_header import copy_attributes, read_value
 from dicom_node.objects.views import always, ever, still_views
 from inference.reconstruction import Reconstruction

@@ -20,6 +20,7 @@ from dicom_node.lossy import METHODS
 from dicom_node.objects.account import Tally
 from dicom_node.objects.identity import Origin
 from dicom_node.objects.mark import Drawn
+from dicom_node.objects.references import series_reference, source_reference
 from dicom_node.objects.source_header import copy_attributes, read_value
 from inference.header import value_of
 from inference.pixels import pixel_data_length
@@ -121,7 +122,8 @@ def state_derivation(source: Dataset, result: Dataset, statement: Statement, fra
     result.ImageType = ["DERIVED", "SECONDARY", third, "GENERATED"]
     result.DerivationDescription = str(statement)
     result.DerivationCodeSequence = [CodedConcept.from_code(codes.DCM.ArtificialIntelligence)]
-    _refer_to_source(source, result, frame)
+    result.SourceImageSequence = [source_reference(source, frame)]
+    result.ReferencedSeriesSequence = [series_reference([source])]
     _name_equipment(source, result, statement)
     _carry_losses(source, result)
 
@@ -140,25 +142,6 @@ def instance_moment(source: Dataset, created: datetime) -> datetime:
 def software_versions(made: Provenance) -> list[str]:
     """Version of the software, then of the weights, then the weights' digest, each at most 64 characters."""
     return [version("fullfield"), f"{made.model} {made.version}"[:64], made.digest[:64]]
-
-
-def _refer_to_source(source: Dataset, result: Dataset, frame: int | None) -> None:
-    reference = Dataset()
-    reference.ReferencedSOPClassUID = source.SOPClassUID
-    reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
-    listed = Dataset()
-    listed.update(reference)
-    if frame is not None:
-        reference.ReferencedFrameNumber = frame
-    reference.SpatialLocationsPreserved = "YES"
-    reference.PurposeOfReferenceCodeSequence = [
-        CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)
-    ]
-    result.SourceImageSequence = [reference]
-    series = Dataset()
-    series.SeriesInstanceUID = source.SeriesInstanceUID
-    series.ReferencedInstanceSequence = [listed]
-    result.ReferencedSeriesSequence = [series]
 
 
 def _name_equipment(source: Dataset, result: Dataset, statement: Statement) -> None:

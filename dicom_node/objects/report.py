@@ -29,9 +29,10 @@ from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 from dicom_node.objects import concepts
 from dicom_node.objects.account import Account, Shares, View
 from dicom_node.objects.character_set import make_room_for
-from dicom_node.objects.companion import Companion, reference
+from dicom_node.objects.companion import Companion
 from dicom_node.objects.concepts import coded
 from dicom_node.objects.identity import Origin
+from dicom_node.objects.references import reference
 from dicom_node.objects.source_header import read_value
 from inference.reconstruction import Provenance, Reconstruction
 

@@ -17,10 +17,10 @@ from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 
 from dicom_node.implementation import MANUFACTURER
-from dicom_node.objects.companion import Companion, reference, series_reference
+from dicom_node.objects.companion import Companion
 from dicom_node.objects.identity import dimension_organization_uid
+from dicom_node.objects.references import series_reference, source_reference
 from dicom_node.objects.source_header import copy_attributes, read_value
-from dicom_node.sop_classes import MULTI_FRAME
 from inference.reconstruction import Provenance
 
 #: What is true of a mask as of the picture: its orientation, its history.
@@ -125,19 +125,9 @@ def _groups(source: Dataset, pictures: Sequence[Dataset], segment: int, frame: i
     picture = pictures[frame] if "NumberOfFrames" not in pictures[0] else pictures[0]
     derivation = Dataset()
     derivation.DerivationCodeSequence = [CodedConcept.from_code(codes.cid7203.SegmentationImageDerivation)]
-    derivation.SourceImageSequence = [_frame_reference(picture, frame), _frame_reference(source, frame)]
+    derivation.SourceImageSequence = [source_reference(image, frame + 1) for image in (picture, source)]
     groups = Dataset()
     groups.FrameContentSequence = [content]
     groups.SegmentIdentificationSequence = [identification]
     groups.DerivationImageSequence = [derivation]
     return groups
-
-
-def _frame_reference(image: Dataset, frame: int) -> Dataset:
-    """A frame, from 0, of an image whose pixels lie where those of the segment lie (C.7.6.16.2.6)."""
-    item = reference(image)
-    if image.SOPClassUID in MULTI_FRAME and "NumberOfFrames" in image:
-        item.ReferencedFrameNumber = frame + 1
-    item.SpatialLocationsPreserved = "YES"
-    item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)]
-    return item
