@@ -66,14 +66,16 @@ def _acknowledged_before_the_commit() -> None:
 def _no_lease_check() -> None:
     from dicom_node.workflow.worker import Worker
     from storage import queue
+    from storage.schema import Job
 
     queue._held = lambda tx, lease: queue._locked(tx, lease.job_id)
     attempt = Worker._attempt
 
-    def long(worker: Worker, *arguments: Any) -> None:
-        # As long as a real one: who has taken the job over is still at it when the first worker goes on.
-        time.sleep(4)
-        attempt(worker, *arguments)
+    def long(worker: Worker, job: Job, *arguments: Any) -> None:
+        # Who has taken the job over is still at it when the first worker goes on.
+        if job.attempts > 1:
+            time.sleep(4)
+        attempt(worker, job, *arguments)
 
     Worker._attempt = long  # type: ignore[method-assign]
 
