@@ -8,14 +8,20 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
+from itertools import count
 
 import structlog
 
-from config.errors import FullfieldError
+from config.errors import FullfieldError, StorageFull, StorageUnavailable
+from dicom_node.patience import persist
 from storage.database import Database
-from storage.leases import Leased, let_go
+from storage.leases import OF_OWNER, Leased, let_go
 
 log = structlog.get_logger()
+
+#: Seconds that a peer is left alone after a round that ended early: the storage may be away.
+_REST_SECONDS = 5.0
 
 
 class Rounds(ABC):
@@ -25,7 +31,7 @@ class Rounds(ABC):
     leased: the rows in which it stands.
     name: no two of a kind that are alive share one. What a dead namesake was about is free again at once.
     every_seconds: from one look at what is due to the next.
-    A FullfieldError is told to the log, and tried again.
+    A FullfieldError is told to the log; what the round was about is free again after a rest.
     """
 
     def __init__(self, what: str, database: Database, leased: type[Leased], *, name: str, every_seconds: float) -> None:
@@ -38,14 +44,15 @@ class Rounds(ABC):
         self._every_seconds = every_seconds
         self._thread = threading.Thread(target=self._look_out, name=what, daemon=True)
         self._rounds: list[tuple[str, threading.Thread]] = []
+        self._numbers = count(1)
 
     @abstractmethod
     def due(self) -> Iterable[str]:
         """The names of the peers to which something is due."""
 
     @abstractmethod
-    def serve(self, peer: str) -> bool:
-        """Serve the next of what is due to a peer; False when there is no more."""
+    def serve(self, peer: str, owner: str) -> bool:
+        """Serve the next of what is due to a peer, its rows leased to `owner`; False when there is no more."""
 
     def at_once(self, peer: str) -> int:  # noqa: ARG002
         """How many rounds there may be to a peer at a time."""
@@ -90,8 +97,12 @@ class Rounds(ABC):
         thread.start()
 
     def _make_round(self, peer: str) -> None:
+        owner = f"{self._name}{OF_OWNER}{next(self._numbers)}"
         try:
-            while not self.stopping.is_set() and self.serve(peer):
+            while not self.stopping.is_set() and self.serve(peer, owner):
                 pass
         except FullfieldError as error:
             log.warning("a round ended early", of=self._what, peer=peer, reason=str(error))
+            self.stopping.wait(_REST_SECONDS)
+            with suppress(StorageUnavailable, StorageFull):
+                persist(self._database, lambda tx: let_go(tx, self._leased, owner), self.stopping.wait)

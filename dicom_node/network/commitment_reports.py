@@ -83,8 +83,8 @@ class CommitmentReports(Rounds):
         with self._database.reading() as tx:
             return due_commitments(tx, self._name)
 
-    def serve(self, peer: str) -> bool:
-        """Make the next report that is due to a peer."""
+    def serve(self, peer: str, owner: str) -> bool:  # noqa: ARG002
+        """Make the next report that is due to a peer. All that this node is about is free for it to take anew."""
         with self._database.transaction() as tx:
             commitment = claim_commitment(tx, peer, owner=self._name, lease_seconds=LEASE_SECONDS)
         if commitment is not None:

@@ -76,13 +76,13 @@ class CommitmentSeeker(Rounds):
             due = due_sought(tx)
         return [name for name in due if not self._breakers.is_open(name)]
 
-    def serve(self, peer: str) -> bool:
+    def serve(self, peer: str, owner: str) -> bool:
         """Take what is due of a destination: ask what waits, and ask anew where a report is overdue."""
         if self._breakers.is_open(peer):
             return False
         destination = self._table().destination(peer)
         with self._database.transaction() as tx:
-            taken = claim_sought(tx, peer, owner=self._name, lease_seconds=_LEASE_SECONDS, most=_MOST_REQUESTS)
+            taken = claim_sought(tx, peer, owner=owner, lease_seconds=_LEASE_SECONDS, most=_MOST_REQUESTS)
         for overdue in (row for row in taken if row.state == SoughtState.ASKED):
             uid = overdue.transaction_uid
             with self._database.transaction() as tx:
@@ -128,7 +128,7 @@ class CommitmentSeeker(Rounds):
             if left:
                 self._postpone(left, destination, str(error), self._breakers.failed(name, attempt))
         except FullfieldError:
-            raise  # The storage is away: what is left is asked when its lease has run out.
+            raise  # The storage is away.
         except Exception as error:
             log.exception("a request for storage commitment failed", destination=name)
             what = f"an internal error ({type(error).__name__}); the node's log says where"

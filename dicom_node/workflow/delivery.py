@@ -16,19 +16,20 @@ from typing import TypeVar
 import structlog
 from sqlalchemy.orm import Session
 
-from config.errors import DamagedObject, FullfieldError, LeaseLost, PeerRefused, PeerUnavailable
+from config.errors import DamagedObject, FullfieldError, LeaseLost, PeerRefused, PeerUnavailable, StorageUnavailable
 from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
+from dicom_node.backoff import wait_seconds
 from dicom_node.logs import hashed
 from dicom_node.network.dicomweb.sender import send_by_http
 from dicom_node.network.negotiation import taken_by
 from dicom_node.network.sender import Sent, send
 from dicom_node.network.tls import Credentials
+from dicom_node.patience import persist
 from dicom_node.rounds import Rounds
 from dicom_node.workflow.breaker import Breakers
 from dicom_node.workflow.commitment import end_if_committed, seek_commitment
 from dicom_node.workflow.compression import LosslessCopies
-from dicom_node.workflow.patience import persist
 from dicom_node.workflow.settlement import (
     Consignment,
     due_destinations,
@@ -94,13 +95,13 @@ class Courier(Rounds):
         destination = self._table().destination(peer)
         return destination.associations if destination is not None else 1
 
-    def serve(self, peer: str) -> bool:
+    def serve(self, peer: str, owner: str) -> bool:
         """Take the next of what is due to a destination there."""
         if self._breakers.is_open(peer):
             return False
         with self._database.transaction() as tx:
             taken = take(
-                tx, peer, owner=self._name, lease_seconds=_LEASE_SECONDS, most=_MOST_OBJECTS, most_bytes=_MOST_BYTES
+                tx, peer, owner=owner, lease_seconds=_LEASE_SECONDS, most=_MOST_OBJECTS, most_bytes=_MOST_BYTES
             )
         if taken:
             faultpoint("delivery.taken")
@@ -142,13 +143,13 @@ class Courier(Rounds):
                 self._refuse(left.pop(0), destination, str(error), getattr(error, "status", None))
             return left
         except PeerUnavailable as error:
-            self._postpone(left, destination, str(error), getattr(error, "status", None))
+            self._put_off(left, destination, str(error), getattr(error, "status", None))
         except FullfieldError:
-            raise  # The storage is away: what is left is sent when its lease has run out.
+            raise  # The storage is away.
         except Exception as error:
             log.exception("a delivery failed", destination=destination.name)
             what = f"an internal error ({type(error).__name__}); the node's log says where"
-            self._postpone(left, destination, what, None)
+            self._put_off(left, destination, what, None)
         return []
 
     def _still_held(self, left: list[Consignment]) -> list[Consignment]:
@@ -183,6 +184,11 @@ class Courier(Rounds):
             self._store.verify(consignment.digest)
         except DamagedObject as error:
             self._refuse(consignment, destination, str(error))
+            return False
+        except StorageUnavailable as error:
+            # Where the disk cannot read one file the others go on.
+            wait = wait_seconds(self._settings, consignment.attempt)
+            self._postpone([consignment], destination, str(error), None, wait)
             return False
         return True
 
@@ -226,13 +232,23 @@ class Courier(Rounds):
             seek_commitment(tx, consignment.job_id, destination)
         end_if_committed(tx, tx.get_one(Job, consignment.job_id))
 
-    def _postpone(
+    def _put_off(
         self, consignments: list[Consignment], destination: Destination, reason: str, status: int | None
     ) -> None:
+        """Put all of them off for as long as the destination is left alone."""
+        if consignments:
+            wait = self._breakers.failed(destination.name, max(consignment.attempt for consignment in consignments))
+            self._postpone(consignments, destination, reason, status, wait)
+
+    def _postpone(
+        self,
+        consignments: list[Consignment],
+        destination: Destination,
+        reason: str,
+        status: int | None,
+        wait: float,
+    ) -> None:
         """Put all of them off by the same wait, so that they go together again, and before what came after them."""
-        if not consignments:
-            return
-        wait = self._breakers.failed(destination.name, max(consignment.attempt for consignment in consignments))
 
         def put_off(tx: Session) -> int:
             count = 0

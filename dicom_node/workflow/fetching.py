@@ -101,13 +101,13 @@ class Fetcher(Rounds):
             for fetch in ask_for_damaged(tx, archives):
                 log.info("a damaged original is to be fetched again", sop_instance=hashed(fetch.sop_instance_uid or ""))
 
-    def serve(self, peer: str) -> bool:
+    def serve(self, peer: str, owner: str) -> bool:
         """Make the next fetch that is due from an archive."""
         if self._breakers.is_open(peer):
             return False
         archive = self._table().destination(peer)
         with self._database.transaction() as tx:
-            fetch = claim_fetch(tx, peer, owner=self._name, lease_seconds=_LEASE_SECONDS)
+            fetch = claim_fetch(tx, peer, owner=owner, lease_seconds=_LEASE_SECONDS)
         if fetch is None:
             return False
         if archive is None:
@@ -125,7 +125,7 @@ class Fetcher(Rounds):
                 return False
             self._postpone(fetch, archive, str(error), getattr(error, "status", None))
         except FullfieldError:
-            raise  # The storage is away: the fetch is free again when its lease has run out.
+            raise  # The storage is away.
         except Exception as error:
             log.exception("a fetch failed", archive=peer)
             self._postpone(fetch, archive, f"an internal error ({type(error).__name__}); the node's log says where")

@@ -14,9 +14,9 @@ from config.errors import FullfieldError, LeaseLost, StorageFull, StorageUnavail
 from config.routes import QueuedRoute
 from config.settings import WorkerSettings
 from dicom_node.audit import Action, record
+from dicom_node.patience import persist
 from dicom_node.workflow.heartbeat import Heartbeat
 from dicom_node.workflow.outcome import ACTOR, enter, work_out
-from dicom_node.workflow.patience import persist
 from storage.database import Database
 from storage.faultpoint import faultpoint
 from storage.files import ObjectStore

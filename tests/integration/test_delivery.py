@@ -1,5 +1,7 @@
 """Delivery against real peers: once to each destination, whatever happens on the way."""
 
+import errno
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from dicom_node.objects.presentation_state import presentation_states
 from dicom_node.objects.secondary_capture import secondary_captures
 from dicom_node.objects.segmentation import Segmentation
 from dicom_node.workflow import delivery
+from storage import files
 from storage.database import Database, current_time
 from storage.files import ObjectStore
 from storage.leases import let_go
@@ -261,6 +264,28 @@ def test_a_damaged_result_is_not_sent(database, store, tmp_path):
         wait_for(database, job, JobState.FAILED)
         assert pacs.files() == []
     assert "is damaged" in job_of(database, job).reason
+
+
+def test_a_result_that_the_disk_cannot_read_for_a_while_holds_up_no_other(database, store, tmp_path, monkeypatch):
+    job, other = reconstructed(database, store, ["pacs"]), reconstructed(database, store, ["pacs"])
+    with database.reading() as tx:
+        result = tx.get_one(StoredObject, deliveries(database, job)[0].object_id)
+    digest_of, bad = files._digest, [result.digest]
+
+    def bad_sector(path: Path) -> str:
+        if path.name in bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return digest_of(path)
+
+    monkeypatch.setattr(files, "_digest", bad_sector)
+    with storescp(tmp_path / "pacs") as pacs, delivering(database, store, pacs=pacs.port):
+        wait_for(database, other, JobState.DELIVERED)
+        wait_until(lambda: deliveries(database, job)[0].attempts >= 2, what="another try")
+        assert "cannot be used" in deliveries(database, job)[0].reason
+        assert len(pacs.files()) == 1
+        bad.clear()
+        wait_for(database, job, JobState.DELIVERED)
+        assert len(pacs.files()) == 2
 
 
 def test_what_a_dead_namesake_had_under_way_is_delivered_at_once(database, store, tmp_path):

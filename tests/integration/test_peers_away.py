@@ -1,8 +1,12 @@
 """A peer that is away is tried once for all that is due to it, not once for each, and gets all when it is back."""
 
+from typing import Any
+
 import pytest
 from sqlalchemy import select
 
+import dicom_node.rounds as rounds_module
+from config.errors import StorageUnavailable
 from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
 from dicom_node.rounds import Rounds
@@ -30,13 +34,13 @@ def kind(request: pytest.FixtureRequest) -> type[Fetch] | type[SoughtCommitment]
 def test_a_peer_that_is_away_is_tried_once_for_all_that_is_due_to_it(database: Database, kind):
     add(database, kind, "pacs", DUE)
     rounds = going_to(database, kind, RESTS_LONG, pacs=1, other=1)
-    assert rounds.serve("pacs")
+    assert rounds.serve("pacs", "node")
     add(database, kind, "pacs", 1)
-    assert not rounds.serve("pacs")
+    assert not rounds.serve("pacs", "node")
     assert rounds.due() == []
     # What is due to another is served meanwhile.
     add(database, kind, "other", 1)
-    assert rounds.due() == ["other"] and rounds.serve("other")
+    assert rounds.due() == ["other"] and rounds.serve("other", "node")
     tried = 1 if kind is Fetch else 32
     assert sorted(attempts(database, kind, "pacs")) == [0] * (DUE + 1 - tried) + [1] * tried
     assert attempts(database, kind, "other") == [1]
@@ -52,6 +56,27 @@ def test_an_archive_that_is_back_is_asked_for_all_that_waited(database: Database
         wait_until(lambda: sum(attempts(database, Fetch, "pacs")) >= 3, what="three tries")
         with archive.running():
             wait_until(lambda: states(database) == {FetchState.FETCHED}, what="all fetches to be made")
+    finally:
+        rounds.stop()
+
+
+def test_what_a_round_was_about_that_the_database_broke_off_is_taken_up_soon(database: Database, kind, monkeypatch):
+    monkeypatch.setattr(rounds_module, "_REST_SECONDS", 0.05)
+    add(database, kind, "pacs", 2)
+    settings = RESTS_LONG.model_copy(update={"timeout_seconds": 2.0})
+    rounds = going_to(database, kind, settings, pacs=1)
+    postpone, broken = rounds._postpone, iter([True])
+
+    def broken_off(*arguments: Any) -> None:
+        if next(broken, False):
+            raise StorageUnavailable("The database is away.")
+        postpone(*arguments)
+
+    monkeypatch.setattr(rounds, "_postpone", broken_off)
+    rounds._breakers.failed = lambda *_: 0.05
+    rounds.start()
+    try:
+        wait_until(lambda: max(attempts(database, kind, "pacs")) >= 2, what="another try")
     finally:
         rounds.stop()
 
