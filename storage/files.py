@@ -201,6 +201,7 @@ class ObjectStore:
             return
         self._make_durable_folder(folder.parent)
         folder.mkdir(exist_ok=True)
+        faultpoint("store.folder_made")
         _fsync(folder.parent)
         self._durable.add(folder)
 

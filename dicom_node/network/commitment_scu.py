@@ -24,6 +24,7 @@ from dicom_node.network.sender import Destination, associated, status_of
 from dicom_node.network.server import FurtherService
 from dicom_node.network.statuses import Status, Unacceptable
 from dicom_node.network.tls import Credentials
+from storage.faultpoint import faultpoint
 
 log = structlog.get_logger()
 
@@ -94,9 +95,11 @@ def ask(
         association.bind(evt.EVT_N_EVENT_REPORT, report)
         _serve_reports_between(association)
         for question in questions:
+            faultpoint("commitment.asking")
             answer, _ = association.send_n_action(
                 _information(question), _REQUEST, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
             )
+            faultpoint("commitment.asked")
             answered(question, status_of(answer, destination))
         end = time.monotonic() + _LINGER_SECONDS
         while awaited() and association.is_established and time.monotonic() < end:

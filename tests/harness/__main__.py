@@ -3,7 +3,7 @@
     python -m tests.harness --number 40 --seed 7 --database sqlite
 
 Prints a line a step and a summary. Ends with 1, and names seed and step, when something acknowledged is lost, sent
-twice, stuck, orphaned or missing from the audit trail.
+twice, stuck, orphaned or missing from the audit trail; with 130 when it was broken off by Ctrl-C.
 """
 
 import shutil
@@ -43,6 +43,8 @@ def main(
     if report.violations:
         print(f"Logs, what was sent and what was kept lie in {folder}.")
         sys.exit(1)
+    if report.is_partial:
+        sys.exit(130)
     shutil.rmtree(folder)
 
 

@@ -1,26 +1,33 @@
 """What is judged when the node has come to rest: nothing lost, nothing twice, stuck, orphaned or untold."""
 
-import hashlib
 import os
 import re
 from collections import Counter
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from config.errors import DamagedObject, FullfieldError
 from storage.audit_trail import verify
 from storage.database import Database
 from storage.files import ObjectStore
-from storage.schema import AuditRow, Delivery, Job, StoredObject
-from storage.states import DeliveryState, ObjectKind
+from storage.schema import (
+    AuditRow,
+    CataloguedObject,
+    Delivery,
+    FileToRemove,
+    Job,
+    Series,
+    SoughtCommitment,
+    StoredObject,
+)
+from storage.states import DeliveryState, ObjectKind, SeriesState
 from storage.transitions import JobState
+from tests.harness.destinations import Destinations, Sent, data_set
 from tests.harness.place import Place
-from tests.harness.violations import Kind, Violation
+from tests.harness.violations import Violation
 from tests.peers import wait_until
 
 #: What a worker ends with when the job that it would end has gone on without it.
@@ -36,17 +43,18 @@ class Judge:
         self._database: Database = here.node.database()
         #: Acknowledged, by SOP Instance UID.
         self.acknowledged: dict[str, Path] = {}
-        self._seen_object = self._seen_audit = self._seen_change = 0
-        #: SOP Instance UIDs that the PACS holds.
-        self._in_pacs: set[str] = set()
+        self._destinations = Destinations(here, self._store)
+        self._seen_object = self._seen_audit = 0
         self._log_read = 0
         #: Rows of the audit trail.
         self.told = 0
 
     def acknowledge(self, files: list[Path]) -> None:
         """Note what senders saw acknowledged."""
-        for file in files:
-            self.acknowledged[str(dcmread(file, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)] = file
+        for sent in map(Sent.read, files):
+            if sent.sop_instance_uid not in self.acknowledged:
+                self.acknowledged[sent.sop_instance_uid] = sent.file
+                self._destinations.expect(sent)
 
     def why_unsettled(self) -> str | None:
         """What is still under way; None when all has come to rest."""
@@ -86,8 +94,9 @@ class Judge:
             found = [
                 *self._acknowledged_is_kept(tx),
                 *self._files_and_rows_agree(tx),
+                *self._no_row_is_left_over(tx),
                 *self._jobs_are_committed(tx),
-                *self._is_in_the_pacs_once(tx),
+                *self._destinations.violations(tx, self._new_objects(tx)),
                 *self._is_told(tx),
             ]
             self._seen_object = tx.scalars(select(func.max(StoredObject.id))).one() or 0
@@ -96,8 +105,8 @@ class Judge:
 
     def look_at_everything_again(self) -> list[Violation]:
         """As if nothing had been seen."""
-        self._seen_object = self._seen_audit = self._seen_change = 0
-        self._in_pacs.clear()
+        self._seen_object = self._seen_audit = 0
+        self._destinations.look_at_everything_again()
         return self.violations()
 
     def is_swept(self) -> list[Violation]:
@@ -156,7 +165,22 @@ class Judge:
         kept = {path.name for path in (self._here.node.root / "objects").glob("*/*/*")}
         if orphans := kept - named:
             found.append(Violation("orphaned", f"{len(orphans)} files of the store are in no row"))
+        if aside := list(self._store.quarantined.glob("*")):
+            found.append(Violation("orphaned", f"{len(aside)} files were moved aside"))
         return found
+
+    def _no_row_is_left_over(self, tx: Session) -> list[Violation]:
+        """Whether the database holds anything that is still to come to an end, or that belongs to nothing."""
+        catalogued, of_a_job = select(CataloguedObject.object_id), select(StoredObject.job_id)
+        left: dict[str, Select[Any]] = {
+            "series are open": select(Series).where(Series.state != SeriesState.COMPLETE),
+            "files wait to be removed": select(FileToRemove),
+            "objects are not catalogued": select(StoredObject).where(StoredObject.id.not_in(catalogued)),
+            "jobs have no objects": select(Job).where(Job.id.not_in(of_a_job.where(StoredObject.job_id.is_not(None)))),
+            "requests for commitment go on": select(SoughtCommitment).where(SoughtCommitment.ended_at.is_(None)),
+        }
+        counts = {what: len(tx.execute(query).all()) for what, query in left.items()}
+        return [Violation("orphaned", f"{count} {what}") for what, count in counts.items() if count]
 
     def _jobs_are_committed(self, tx: Session) -> list[Violation]:
         odd = select(Job).where(Job.state != JobState.COMMITTED)
@@ -168,43 +192,6 @@ class Judge:
         if count := tx.scalars(leased).one():
             found.append(Violation("stuck", f"{count} deliveries are still leased"))
         return found
-
-    def _is_in_the_pacs_once(self, tx: Session) -> list[Violation]:
-        found = []
-        arrived, self._seen_change = self._here.pacs.arrivals(self._seen_change)
-        for name in arrived:
-            content = self._here.pacs.read(name)
-            uid = str(dcmread(BytesIO(content), specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
-            self._in_pacs.add(uid)
-            row = tx.scalars(
-                select(StoredObject).where(StoredObject.sop_instance_uid == uid, StoredObject.kind != ObjectKind.ASIDE)
-            ).one_or_none()
-            if row is None:
-                found.append(Violation("twice", "the PACS holds an object that the node does not know"))
-            elif data_set(content) != self._made(row):
-                found.append(Violation("twice", f"the PACS holds another version of the object {row.id}"))
-        delivered = select(StoredObject).join(Delivery, Delivery.object_id == StoredObject.id)
-        due = set(
-            tx.scalars(delivered.with_only_columns(StoredObject.sop_instance_uid).where(Delivery.destination == "pacs"))
-        )
-        if missing := due - self._in_pacs:
-            found.append(Violation("lost", f"{len(missing)} delivered objects are not in the PACS"))
-        made = set(tx.scalars(select(StoredObject.sop_instance_uid).where(StoredObject.kind == ObjectKind.RESULT)))
-        if forgotten := made - due:
-            found.append(Violation("lost", f"{len(forgotten)} results were never to be delivered"))
-        if (count := self._here.pacs.count()) != len(due):
-            found.append(Violation("twice", f"the PACS holds {count} objects, and {len(due)} were to be delivered"))
-        for row in tx.scalars(delivered.where(StoredObject.id > self._seen_object, Delivery.destination == "witness")):
-            versions = self._here.witness.versions.get(row.sop_instance_uid, set())
-            if versions != {hashlib.sha256(self._made(row)).hexdigest()}:
-                kind: Kind = "twice" if versions else "lost"
-                found.append(Violation(kind, f"{len(versions)} versions of the object {row.id} were sent elsewhere"))
-        return found
-
-    def _made(self, row: StoredObject) -> bytes:
-        """The data set of an object that is to be sent; nothing where its file is missing, which is told elsewhere."""
-        path = self._store.path(row.digest)
-        return data_set(path.read_bytes()) if path.exists() and path.stat().st_size else b""
 
     def _is_told(self, tx: Session) -> list[Violation]:
         try:
@@ -219,6 +206,9 @@ class Judge:
         )
         by_job = Counter(tx.execute(select(AuditRow.action, AuditRow.job_id).where(new)).all())
         found = []
+        starts = tx.scalars(select(func.count()).where(AuditRow.action == "node_started")).one()
+        if starts <= (deaths := len(self._here.node.recoveries)):
+            found.append(Violation("untold", f"{starts} starts of the node are told, and it came back {deaths} times"))
         objects = self._new_objects(tx)
         jobs = {object.job_id for object in objects if object.job_id is not None}
         made = set(tx.scalars(select(Job.id).where(Job.id.in_(jobs))))
@@ -230,14 +220,9 @@ class Judge:
         for object in objects:
             first = "object_received" if object.kind == ObjectKind.ORIGINAL else "reconstructed"
             expect(first, object.sop_instance_uid, by_object, f"object {object.id}")
-        to_destinations = (
-            select(Delivery.object_id, func.count())
-            .where(Delivery.object_id > self._seen_object)
-            .group_by(Delivery.object_id)
-        )
-        times = dict(tx.execute(to_destinations).all())
         for object in objects:
-            expect("delivered", object.sop_instance_uid, by_object, f"object {object.id}", times.get(object.id, 0))
+            is_due = object.kind == ObjectKind.RESULT or object.sop_instance_uid in self._destinations.passed_on
+            expect("delivered", object.sop_instance_uid, by_object, f"object {object.id}", 2 if is_due else 0)
         for job in made:
             expect("job_queued", job, by_job, f"job {job}")
             expect("job_delivered", job, by_job, f"job {job}")
@@ -256,9 +241,3 @@ class Judge:
         if where >= 0:
             found.append(Violation("unsaid", f"the log holds a traceback: {said[where : where + 3000]}"))
         return found
-
-
-def data_set(content: bytes) -> bytes:
-    """The bytes of a part-10 file after its header, whose length stands in its first element (PS3.10 7.1)."""
-    header = dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=[]).file_meta
-    return content[128 + 4 + 12 + header.FileMetaInformationGroupLength :]

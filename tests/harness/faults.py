@@ -21,6 +21,7 @@ POINTS: dict[str, tuple[str, int]] = {
     "store.synced": ("KD", 8),
     "store.renamed": ("KD", 8),
     "store.kept": ("KD", 8),
+    "store.folder_made": ("KD", 8),
     "intake.before_commit": ("K", 4),
     "intake.before_acknowledgement": ("K", 4),
     "intake.association_ended": ("K", 2),
@@ -36,6 +37,8 @@ POINTS: dict[str, tuple[str, int]] = {
     "delivery.sending": ("K", 6),
     "delivery.receipt": ("K", 6),
     "delivery.settled": ("K", 6),
+    "commitment.asking": ("K", 2),
+    "commitment.asked": ("K", 2),
 }
 #: A step begins its fault within so many seconds.
 _SOON = 2.5
@@ -350,6 +353,6 @@ KINDS: dict[str, Kind] = {
     "cut": Kind(_connections_cut, 2),
     "silent": Kind(_network_silent),
     "slow": Kind(_network_slow),
-    # PostgreSQL's clock is its server's.
-    "clock": Kind(_clock_jumps, possible=lambda here: here.database is None),
+    # PostgreSQL's is another machine's, and stays.
+    "clock": Kind(_clock_jumps),
 }

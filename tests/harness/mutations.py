@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
+from storage.states import ObjectKind
 from tests.harness.violations import Kind
 
 
@@ -90,6 +91,32 @@ def _forgotten_outbox_row() -> None:
             add(tx, job=job, object=object, destination=destination)
 
     outcome.add_delivery = forgetful  # type: ignore[assignment]
+
+
+def _forgotten_destination() -> None:
+    from dicom_node.workflow import outcome
+
+    add = outcome.add_delivery
+
+    def forgetful(tx: Any, *, job: Any, object: Any, destination: str) -> None:
+        if destination != "witness" or object.kind != ObjectKind.ORIGINAL:
+            add(tx, job=job, object=object, destination=destination)
+
+    outcome.add_delivery = forgetful  # type: ignore[assignment]
+
+
+def _no_report() -> None:
+    from dicom_node.workflow import worker
+
+    work_out = worker.work_out
+
+    def brief(*arguments: Any, **how: Any) -> Any:
+        done = work_out(*arguments, **how)
+        for made in done.made:
+            made.results[:] = [kept for kept in made.results if kept[0].modality != "SR"]
+        return done
+
+    worker.work_out = brief
 
 
 def _rows_before_files() -> None:
@@ -241,6 +268,15 @@ MUTATIONS: dict[str, Mutation] = {
         _forgotten_outbox_row,
         "kill worker.entered 1",
         "lost",
+    ),
+    "forgotten-destination": Mutation(
+        "No delivery of a dose report is entered for one of two destinations.",
+        _forgotten_destination,
+        "kill worker.entered 1",
+        "lost",
+    ),
+    "no-report": Mutation(
+        "One of the results is made and not entered.", _no_report, "kill worker.entered 1", "lost", or_as="orphaned"
     ),
     "rows-before-files": Mutation(
         "Results are entered half a minute before their files are written.",

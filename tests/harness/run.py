@@ -37,6 +37,9 @@ class Report:
     told: int = 0
     recoveries: list[float] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
+    #: Broken off by Ctrl-C, so that not all was judged.
+    is_partial: bool = False
+    minutes: float = 0.0
 
     def in_one_line(self, seed: int, database: str) -> str:
         """For people, and for the log of a build."""
@@ -50,7 +53,7 @@ class Report:
         )
         return (
             f"{self.faults} faults ({self.missed} more were never reached), {self.acknowledged} objects acknowledged: "
-            f"{broken}{others}; audit trail of {self.told} rows{ready}; seed {seed}, {database}"
+            f"{broken}{others}; audit trail of {self.told} rows{ready}; {self.minutes:.1f} min; seed {seed}, {database}"
         )
 
 
@@ -87,13 +90,13 @@ def run(
 
     first: number of the first step, to repeat one. fault: strike with this one at each step.
     """
-    report = Report()
+    report, begun = Report(), time.monotonic()
     ward = Ward(folder / "sent", seed)
     with place(folder, database=database, mutation=mutation) as here:
         judge = Judge(here)
 
         def holds(step: int) -> bool:
-            begun = time.monotonic()
+            step_begun = time.monotonic()
             dice = random.Random(f"{seed}/{step}")
             chosen = named(fault, step, dice, here) if fault is not None else drawn(step, dice, here)
             senders = ward.senders(step, here.to_node.port, dice)
@@ -103,7 +106,8 @@ def run(
             report.violations += violations
             for violation in violations:
                 say(f"FAULT step {step} ({chosen.name}), seed {seed}: {violation.kind}: {violation.sentence}")
-            say(f"{step}: {chosen.name}{'' if came_to_pass else ', never reached'}; {time.monotonic() - begun:.1f} s")
+            seconds = time.monotonic() - step_begun
+            say(f"{step}: {chosen.name}{'' if came_to_pass else ', never reached'}; {seconds:.1f} s")
             return not violations
 
         try:
@@ -115,9 +119,11 @@ def run(
                     shutil.copytree(here.disk.root, folder / "kept")
         except KeyboardInterrupt:
             say("broken off")
+            report.is_partial = True
         judge.close()
         report.acknowledged, report.told = len(judge.acknowledged), judge.told
         report.recoveries = here.node.recoveries
+        report.minutes = (time.monotonic() - begun) / 60
     say(report.in_one_line(seed, database))
     return report
 

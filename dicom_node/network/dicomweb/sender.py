@@ -19,6 +19,7 @@ from config.errors import DamagedObject, PeerRefused, PeerUnavailable
 from dicom_node.network.dicomweb.media_types import DICOM, JSON, RELATED
 from dicom_node.network.sender import STORED_BEFORE, ObjectPostponed, ObjectRefused, Sent, identified
 from dicom_node.network.tls import Credentials
+from storage.faultpoint import faultpoint
 
 _PIECE = 1 << 20
 #: HTTP statuses that are about the object, and will be the same another time (PS3.18 10.5.3).
@@ -49,6 +50,7 @@ def send_by_http(
     with _session(destination, credentials) as session:
         for path in paths:
             uid = str(identified(path).sop_instance_uid)
+            faultpoint("delivery.sending")
             answer = _post(session, destination, path, timeout_seconds)
             yield Sent(uid, _status(answer, uid, str(destination.url)))
 
