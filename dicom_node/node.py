@@ -51,6 +51,9 @@ log = structlog.get_logger()
 
 _ACTOR = "node"
 _CLOCK_SECONDS = 0.5
+#: The clock hangs when it was silent for longer. A pass that works, or fails as it should, may take a minute: it waits
+#: for its turn at a busy database, for a connection and for a lock, 10 s each, and does so for two transactions.
+_SILENT_SECONDS = 120.0
 
 #: A stop takes no longer. docs/how-to/install.md says so, and a service manager has to wait for more.
 STOP_SECONDS = 45.0
@@ -146,6 +149,8 @@ class Node:
         self._watchdog = Watchdog(settings.worker.lease_seconds)
         self._stopping = threading.Event()
         self._clock_watch = ClockWatch()
+        #: When the clock last ticked; None before it has begun.
+        self._ticked_at: float | None = None
         self._clock = threading.Thread(target=self._run_clock, name="clock", daemon=True)
         self._cataloguer = threading.Thread(
             target=catalogue_earlier, args=(self._database, self._store, self._stopping), name="cataloguer", daemon=True
@@ -250,7 +255,7 @@ class Node:
         application = build_application(web, title, self._intake, self._database, self._store, rendered)
         application.include_router(
             monitoring_pages(
-                is_alive=lambda: self._clock.ident is None or self._clock.is_alive(),
+                is_alive=self._ticks,
                 checks={
                     "node": lambda: not self._stopping.is_set(),
                     "database": lambda: bool(self._database.check()),
@@ -263,8 +268,10 @@ class Node:
                         self._database,
                         self._store,
                         full_below_bytes=self.settings.storage.full_below_mb << 20,
+                        low_below_bytes=self.settings.storage.low_mb << 20,
                         associations=lambda: self._listener.open_associations,
                         workers=lambda: len(self._supervisor.pids),
+                        orphans=lambda: self._scrubber.orphans,
                     ),
                 ],
                 admit=Admission(web, title.ae_title, self._intake).admit,
@@ -285,6 +292,7 @@ class Node:
     def _run_clock(self) -> None:
         """Complete what is due, and replace workers that hang."""
         while not self._stopping.wait(_CLOCK_SECONDS):
+            self._ticked_at = time.monotonic()
             service_manager.alive()
             try:
                 self._complete_series()
@@ -293,6 +301,12 @@ class Node:
                 log.warning("the clock missed a beat", reason=str(error))
             except Exception:
                 log.exception("the clock missed a beat")
+
+    def _ticks(self) -> bool:
+        """Whether the clock ticks: its thread is there, and has not hung in what it does."""
+        if self._ticked_at is None:
+            return True
+        return self._clock.is_alive() and time.monotonic() - self._ticked_at < _SILENT_SECONDS
 
     def _complete_series(self) -> None:
         with self._database.transaction() as tx:

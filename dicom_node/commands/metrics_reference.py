@@ -36,7 +36,8 @@ def metrics() -> Iterator[Metric]:
         database = Database(f"sqlite:///{folder}/empty.db")
         database.migrate()
         store = ObjectStore(Path(folder))
-        state = State(database, store, full_below_bytes=0, associations=lambda: 0, workers=lambda: 0)
+        none = {"associations": lambda: 0, "workers": lambda: 0, "orphans": lambda: 0}
+        state = State(database, store, full_below_bytes=0, low_below_bytes=0, **none)
         for collector in (state, Reception(lambda: 0), Steps(database)):
             yield from collector.collect()
         database.close()

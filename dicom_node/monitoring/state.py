@@ -24,8 +24,9 @@ from storage.files import ObjectStore
 class State(Collector):
     """How it stands when somebody asks.
 
-    full_below_bytes: free space below which nothing is received.
+    full_below_bytes, low_below_bytes: free space below which nothing is received, and below which the node warns.
     associations, workers: give how many are open, and how many run.
+    orphans: gives how many files no object has; None before they were looked for.
     """
 
     def __init__(
@@ -34,14 +35,18 @@ class State(Collector):
         store: ObjectStore,
         *,
         full_below_bytes: int,
+        low_below_bytes: int,
         associations: Callable[[], int],
         workers: Callable[[], int],
+        orphans: Callable[[], int | None],
     ) -> None:
         self._database = database
         self._store = store
         self._full_below_bytes = full_below_bytes
+        self._low_below_bytes = low_below_bytes
         self._associations = associations
         self._workers = workers
+        self._orphans = orphans
 
     def collect(self) -> Iterable[Metric]:
         """Read it; of a disk or a database that is away no more than that it is."""
@@ -49,8 +54,12 @@ class State(Collector):
         yield _gauge("fullfield_workers", "Workers that this node has started and that run.", self._workers())
         full = "Free space below which objects are refused as out of resources."
         yield _gauge("fullfield_disk_full_below_bytes", full, self._full_below_bytes)
+        low = "Free space below which the node warns, and makes room where it may."
+        yield _gauge("fullfield_disk_low_below_bytes", low, self._low_below_bytes)
         with suppress(FullfieldError):
             yield _gauge("fullfield_disk_free_bytes", "Free space of the object store.", self._store.free_bytes())
+        if (orphans := self._orphans()) is not None:
+            yield _gauge("fullfield_orphans", "Files that no object has, as the last daily look found them.", orphans)
         waiting: list[Metric] = []
         with suppress(FullfieldError):
             waiting = list(self._in_the_database())

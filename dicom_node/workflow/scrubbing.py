@@ -1,6 +1,7 @@
 """The scrubber at work: every object is read again within a period, at the pace that this takes and no faster."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import takewhile
@@ -38,6 +39,8 @@ class Scrubber:
         self._period = timedelta(days=days)
         #: Bytes of all objects, counted when something first comes due.
         self._held: int | None = None
+        #: Files that no object has, at the last look; None before the first.
+        self.orphans: int | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scrubber", daemon=True)
 
@@ -52,13 +55,12 @@ class Scrubber:
             self._thread.join(grace_seconds)
 
     def _run(self) -> None:
-        since_orphans = _ORPHANS_EVERY
+        looked_at: float | None = None
         wait = 0.0
         while not self._stopping.wait(wait):
-            since_orphans += wait
             try:
-                if since_orphans >= _ORPHANS_EVERY:
-                    since_orphans = 0.0
+                if looked_at is None or time.monotonic() - looked_at >= _ORPHANS_EVERY:
+                    looked_at = time.monotonic()
                     self._look_for_orphans()
                 wait = _PAUSE if self._scrub_next() else _IDLE
             except FullfieldError as error:
@@ -92,6 +94,7 @@ class Scrubber:
         count = size = 0
         for file in takewhile(lambda _: not self._stopping.is_set(), orphans(self._database, self._store)):
             count, size = count + 1, size + file.size
+        self.orphans = count
         if count:
             log.warning("files that no object has", files=count, bytes=size, mend="fullfield storage repair")
 

@@ -100,6 +100,25 @@ def test_every_rule_is_evaluated_without_an_error(watching: Prometheus) -> None:
     assert {rule["lastError"] for rule in wait_until(judged, what="the rules") if "lastError" in rule} <= {""}
 
 
+def test_the_disk_is_low_where_the_node_says_so(tmp_path: Path) -> None:
+    def fires(free: int) -> dict[str, Any]:
+        limits = {"free": free, "low_below": 5, "full_below": 1}
+        series = [{"series": f"fullfield_disk_{name}_bytes", "values": f"{n}x20"} for name, n in limits.items()]
+        alert = {
+            "exp_annotations": {"summary": "The disk of  will be full soon."},
+            "exp_labels": {"severity": "warning"},
+        }
+        asked = {"eval_time": "15m", "alertname": "FullfieldDiskLow", "exp_alerts": [alert] if free < 5 else []}
+        return {"interval": "1m", "input_series": series, "alert_rule_test": [asked]}
+
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        yaml.safe_dump({"rule_files": [str(EXAMPLES / "prometheus-alerts.yaml")], "tests": [*map(fires, (4, 6))]})
+    )
+    done = subprocess.run(["promtool", "test", "rules", rules], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_an_alert_fires_and_says_what_is_wrong(watching: Prometheus) -> None:
     def fires() -> list[dict[str, Any]]:
         alerts = watching.get("alerts")["alerts"]

@@ -1,5 +1,6 @@
 """Health and metrics of a node, read as Prometheus reads them."""
 
+import os
 import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 from pydicom import dcmread
 
+from config.settings import load_settings
 from dicom_node.audit import Action, record
 from dicom_node.monitoring.reception import Reception
 from dicom_node.monitoring.state import State
@@ -21,10 +23,12 @@ from storage.database import Database, current_time
 from storage.files import ObjectStore
 from storage.objects import objects_of_job
 from storage.queue import finish
+from storage.scrub import ORPHAN_SECONDS
 from storage.sought_commitments import add_sought, settle_sought
 from storage.states import CommitmentState, SoughtState
 from storage.transitions import JobState
 from tests.factory import write, xa
+from tests.harness.server import DatabaseServer
 from tests.hospital import RESULTS, hospital
 from tests.jobs import queued, result, take
 from tests.listening import cine, listening
@@ -54,7 +58,8 @@ def asked_by(calling_ae: str, number: int) -> CommitmentRequest:
 
 def state(database: Database, folder: Path) -> Samples:
     store = ObjectStore(folder / "store")
-    return collected(State(database, store, full_below_bytes=5, associations=lambda: 2, workers=lambda: 3))
+    running = {"associations": lambda: 2, "workers": lambda: 3, "orphans": lambda: None}
+    return collected(State(database, store, full_below_bytes=5, low_below_bytes=7, **running))
 
 
 def test_what_waits_is_told_by_route_and_destination_with_the_age_of_the_oldest(database, tmp_path):
@@ -78,6 +83,8 @@ def test_what_waits_is_told_by_route_and_destination_with_the_age_of_the_oldest(
     assert told["fullfield_associations"] == {(): 2}
     assert told["fullfield_workers"] == {(): 3}
     assert told["fullfield_disk_full_below_bytes"] == {(): 5}
+    assert told["fullfield_disk_low_below_bytes"] == {(): 7}
+    assert "fullfield_orphans" not in told, "nobody has looked for them yet"
     assert told["fullfield_disk_free_bytes"][()] > 0
     assert told["fullfield_database_up"] == {(): 1}
 
@@ -224,6 +231,44 @@ def test_a_node_without_room_is_alive_and_not_ready(tmp_path):
         ready = requests.get(f"http://127.0.0.1:{port}/ready", timeout=30)
         assert (ready.status_code, ready.text) == (503, "node: ok\ndatabase: ok\ndisk: not ok\n")
         assert requests.get(f"http://127.0.0.1:{port}/live", timeout=30).status_code == 200
+
+
+def test_a_node_without_its_database_is_alive_and_not_ready_until_it_is_back(tmp_path):
+    port = free_port()
+    with DatabaseServer.running() as server:
+        node = NodeProcess(tmp_path, {"pacs": 1}, database=server.url, web={"port": port}, worker={"processes": 0})
+        with node.running():
+
+            def page(name: str) -> tuple[int, str]:
+                answer = requests.get(f"http://127.0.0.1:{port}/{name}", timeout=60)
+                return answer.status_code, answer.text
+
+            assert page("ready")[0] == 200
+            server.kill()
+            assert page("ready") == (503, "node: ok\ndatabase: not ok\ndisk: ok\n")
+            assert page("live")[0] == 200
+            server.start()
+            wait_until(lambda: page("ready")[0] == 200, what="the node to be ready again")
+
+
+def test_a_file_that_no_object_has_shows_and_so_do_the_limits_of_the_disk(tmp_path):
+    port = free_port()
+    limits = {"full_below_mb": 2, "low_below_mb": 3}
+    node = NodeProcess(tmp_path, {"pacs": 1}, web={"port": port}, worker={"processes": 0}, storage=limits)
+    database, store = node.database(), ObjectStore(load_settings(node.settings).storage.root)
+    database.migrate()
+    database.close()
+    then = time.time() - ORPHAN_SECONDS - 60
+    os.utime(store.path(store.write(b"nobody's").digest), (then, then))
+    store.write(b"about to get its row")
+    with node.running():
+
+        def told() -> Samples:
+            return metrics_in(requests.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text)
+
+        assert wait_until(lambda: told().get("fullfield_orphans"), what="a look for them") == {(): 1}
+        assert told()["fullfield_disk_full_below_bytes"] == {(): 2 << 20}
+        assert told()["fullfield_disk_low_below_bytes"] == {(): 3 << 20}
 
 
 @pytest.mark.long

@@ -3,6 +3,7 @@
 import errno
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy import update
 
 from dicom_node.audit import Action
 from dicom_node.checks import Level, check_objects
+from dicom_node.workflow import scrubbing
 from dicom_node.workflow.scrubbing import Scrubber, scrub
 from storage import files
 from storage.audit_trail import trail
@@ -197,6 +199,70 @@ def test_what_was_read_within_the_period_is_not_due(database, store):
     scrubber = Scrubber(database, store, days=1)
     assert not scrubber._scrub_next()
     assert _now(database, kept.id).verified_at == kept.verified_at
+
+
+def test_everything_is_read_in_half_the_period_and_the_wait_after_each_object_is_as_long_as_its_share(
+    database, store, monkeypatch
+):
+    monkeypatch.setattr(scrubbing, "_LEAST_BYTES_A_SECOND", 0)
+    sizes = _due(database, store, rows=(16, 64, 32), days=2)
+    waits = _waits(monkeypatch, scrubber := Scrubber(database, store, days=1))
+    assert scrubber._scrub_next()
+    assert sum(waits) == pytest.approx(86400 / 2)
+    assert [wait / sum(waits) for wait in waits] == pytest.approx([size / sum(sizes) for size in sizes])
+    assert not scrubber._scrub_next()
+
+
+def test_what_is_yet_to_come_due_counts_for_the_pace_and_is_not_waited_for(database, store, monkeypatch):
+    monkeypatch.setattr(scrubbing, "_LEAST_BYTES_A_SECOND", 0)
+    (size,) = _due(database, store, rows=(64,), days=2)
+    other = _kept(database, store)
+    waits = _waits(monkeypatch, scrubber := Scrubber(database, store, days=1))
+    assert scrubber._scrub_next()
+    assert waits == pytest.approx([86400 / 2 * size / (size + other.size)])
+
+
+def test_little_is_read_at_the_least_pace(database, store, monkeypatch):
+    sizes = _due(database, store, rows=(16, 64), days=40)
+    waits = _waits(monkeypatch, scrubber := Scrubber(database, store, days=30))
+    assert scrubber._scrub_next()
+    assert waits == pytest.approx([size / (1 << 20) for size in sizes])
+
+
+def test_orphans_are_looked_for_again_after_a_while_although_there_is_always_something_to_read(
+    database, store, monkeypatch
+):
+    monkeypatch.setattr(scrubbing, "_ORPHANS_EVERY", 0.5)
+    monkeypatch.setattr(scrubbing, "_PAUSE", 0.0)
+    _kept(database, store)
+    scrubber = Scrubber(database, store, days=1e-9)
+    assert scrubber.orphans is None
+    scrubber.start()
+    try:
+        wait_until(lambda: scrubber.orphans == 0, what="the first look")
+        _old(store.path(store.write(b"nobody's").digest))
+        wait_until(lambda: scrubber.orphans == 1, what="the next look")
+    finally:
+        scrubber.stop()
+
+
+def _due(database: Database, store: ObjectStore, *, rows: tuple[int, ...], days: float) -> list[int]:
+    """Objects of so many rows that were last read so many days ago; their sizes, in the order of their turn."""
+    with database.transaction() as tx:
+        for seed, height in enumerate(rows):
+            dataset = xa(frames=1, rows=height, columns=16, seed=seed)
+            kept = keep_object(tx, received(store, dataset)).object
+            kept.verified_at -= timedelta(days=days, seconds=-seed)
+        due = longest_unread(tx, before=current_time(tx), limit=100)
+    assert len({object.size for object in due}) == len(rows)
+    return [object.size for object in due]
+
+
+def _waits(monkeypatch: pytest.MonkeyPatch, scrubber: Scrubber) -> list[float]:
+    """The seconds that a scrubber waits from now on, which it no longer does."""
+    waits: list[float] = []
+    monkeypatch.setattr(scrubber._stopping, "wait", waits.append)
+    return waits
 
 
 # Commands
