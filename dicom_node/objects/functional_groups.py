@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import DSfloat
 
 from dicom_node.objects.character_set import as_meant, is_named
+from dicom_node.objects.required_attributes import frame_count
 from dicom_node.objects.source_faults import mended
 from inference.header import UNREADABLE, items
 
@@ -109,7 +110,10 @@ def _items_of(source: Dataset, macro: str, frame: int | None) -> list[Dataset]:
     for shared in items(source, "SharedFunctionalGroupsSequence")[:1]:
         if found := items(shared, macro)[:1]:
             return found
-    groups = items(source, "PerFrameFunctionalGroupsSequence")
+    frames = frame_count(source)
+    groups = items(source, "PerFrameFunctionalGroupsSequence")[:frames]
+    if frame is None and len(groups) < frames:
+        return []
     each = [items(group, macro)[:1] for group in (groups if frame is None else groups[frame - 1 : frame])]
     return [item for [item] in each] if all(each) else []
 

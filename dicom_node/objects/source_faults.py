@@ -16,21 +16,14 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
-from pydicom.uid import XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage
 from pydicom.valuerep import DSfloat
 
 from dicom_node.objects import code_stream
 from dicom_node.objects.character_set import TEXT, decodes, is_sound, terms_of
-from inference.header import UNREADABLE, value_of
+from dicom_node.objects.contradictions import contradictions
+from dicom_node.objects.required_attributes import missing
+from inference.header import UNREADABLE
 
-#: Type 1 attributes of an X-ray image without which a result can be made all the same, with their sections in PS3.3.
-_REQUIRED = {
-    "Modality": "C.7.3.1",
-    "ImageType": "C.7.6.1",
-    "PixelIntensityRelationship": "C.8.7.1",
-    "RadiationSetting": "C.8.7.2",
-}
-_X_RAY = (XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage)
 #: What names the source, its series and its study: a result has to repeat it as it is.
 _IDENTITY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 #: Of the attributes that results take over, or follow from.
@@ -72,26 +65,10 @@ def mended(element: DataElement) -> DataElement | None:
 
 def faults(source: Dataset) -> list[str]:
     """What is wrong with a source that is reconstructed nevertheless, in sentences for people."""
-    told = [*_contradictions(source), *code_stream.contradictions(source), *_missing(source), *_wrong_values(source)]
+    told = [*contradictions(source), *code_stream.contradictions(source), *missing(source), *_wrong_values(source)]
     if len(told) > _MOST_TOLD:
         told[_MOST_TOLD:] = [f"And {len(told) - _MOST_TOLD} more."]
     return told
-
-
-def _contradictions(source: Dataset) -> Iterator[str]:
-    meta = getattr(source, "file_meta", None) or Dataset()
-    for keyword in ("SOPClassUID", "SOPInstanceUID"):
-        in_file = f"MediaStorage{keyword}"
-        named = value_of(meta, in_file)
-        if named is not None and named != value_of(source, keyword):
-            yield f"{in_file} is not {keyword} (PS3.10 7.1): that of the data set counts."
-
-
-def _missing(source: Dataset) -> Iterator[str]:
-    if value_of(source, "SOPClassUID") in _X_RAY:
-        for keyword, section in _REQUIRED.items():
-            if keyword not in source:
-                yield f"{keyword} is missing (PS3.3 {section})."
 
 
 def _wrong_values(source: Dataset) -> Iterator[str]:

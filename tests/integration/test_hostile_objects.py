@@ -1,7 +1,8 @@
 """Objects that lie, lack or contradict: each over the network, kept as received, and then to its stated end.
 
 A row of the table is an object and its end: a status with which it is refused, a sentence with which its job is
-declined, or the faults that the audit row of its result tells. All are sent to one listener, and one worker takes them.
+declined, or the faults that the audit row of its result tells, and its report. All are sent to one listener, and one
+worker takes them.
 """
 
 import tempfile
@@ -9,11 +10,18 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGLSLossless, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from config.routes import Destination, Route, RouteTable
 from config.settings import WorkerSettings
@@ -26,6 +34,7 @@ from storage.schema import Job, StoredObject
 from storage.states import ObjectKind
 from storage.transitions import JobState
 from tests.dciodvfy import errors_in
+from tests.enhanced import enhanced_xa
 from tests.factory import malformed, write, xa
 from tests.listening import Node
 from tests.peers import encoded, store_raw
@@ -72,6 +81,44 @@ def with_value(keyword: str, vr: str, value: str | bytes, **attributes: object) 
     return malformed(lying(**attributes), keyword, vr, padded)
 
 
+def without(dataset: Dataset, keyword: str) -> Dataset:
+    delattr(dataset, keyword)
+    return dataset
+
+
+def capture(*, frames: int = 2, sop_class: str = SecondaryCaptureImageStorage, **attributes: object) -> Dataset:
+    """A Secondary Capture that lacks nothing; one of frames with `sop_class`."""
+    told: dict[str, object] = {"ConversionType": "DI", "BurnedInAnnotation": "NO"} | attributes
+    return xa(frames=frames, sop_class=sop_class, **told)
+
+
+def captured_frames(**attributes: object) -> Dataset:
+    return capture(sop_class=MultiFrameGrayscaleWordSecondaryCaptureImageStorage, **attributes)
+
+
+def enhanced(frames: int = 2, **options: Any) -> Dataset:
+    """An enhanced image in which the shared groups, and those of each frame, tell the collimator."""
+    image = enhanced_xa(frames=frames, **options)
+    for group in image.PerFrameFunctionalGroupsSequence:
+        group.CollimatorShapeSequence = image.SharedFunctionalGroupsSequence[0].CollimatorShapeSequence
+    return image
+
+
+def groups_of(frames: int) -> Dataset:
+    """An enhanced image of four frames from a C-arm that moves, with groups of so many."""
+    image = enhanced(frames=4, primary=[30, 31, 32.5, 34])
+    image.PerFrameFunctionalGroupsSequence = image.PerFrameFunctionalGroupsSequence[:frames]
+    return image
+
+
+def with_window(**attributes: object) -> Dataset:
+    """An enhanced image whose frames share this window."""
+    image = enhanced()
+    for keyword, value in attributes.items():
+        setattr(image.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence[0], keyword, value)
+    return image
+
+
 def named(uid: str) -> Dataset:
     """With this SOPInstanceUID, in the request too."""
     dataset = with_value("SOPInstanceUID", "UI", uid)
@@ -86,6 +133,10 @@ def coded(syntax: str, signed: bool = False, **attributes: object) -> Dataset:
     for keyword, value in attributes.items():
         setattr(dataset, keyword, value)
     return dataset
+
+
+def lacking(keyword: str, section: str) -> Reconstructed:
+    return Reconstructed([f"{keyword} is missing (PS3.3 {section})."])
 
 
 def left_out(keyword: str, fault: str) -> Reconstructed:
@@ -103,6 +154,12 @@ LONG_UID = "1.2." + "3" * 70
 CODED = (JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless)
 NOT_THESE = "have other values than these allow (PS3.3 C.7.6.3, PS3.5 8.2)"
 NOT_THAT = "is not what the code stream says (PS3.5 8.2): that of the data set counts."
+NOT_OF_EACH = "FrameTimeVector does not have a value for each frame (PS3.3 C.7.6.5.1.2): left out of the result."
+NOT_ONE = "NumberOfFrames is above 1 in a class of single frames (PS3.3 A.8.1): all of them are reconstructed."
+TOO_NARROW = "WindowWidth is below 1 (PS3.3 C.11.2.1.2.1): that window is left out of the result."
+NO_PAIRS = (
+    "WindowCenter and WindowWidth are not in pairs (PS3.3 C.11.2.1.2.2): what has no partner is left out of the result."
+)
 
 HOSTILE: dict[str, tuple[Dataset, End]] = {
     # What lies about the pixel data
@@ -179,21 +236,64 @@ HOSTILE: dict[str, tuple[Dataset, End]] = {
         lying(missing=["PhotometricInterpretation"]),
         Declined("PhotometricInterpretation is missing (PS3.3 C.7.6.3.1.2)"),
     ),
-    "no HighBit": (lying(missing=["HighBit"]), Reconstructed()),
+    "no HighBit": (lying(missing=["HighBit"]), lacking("HighBit", "C.7.6.3")),
+    "an empty HighBit": (
+        with_value("HighBit", "US", b""),
+        Reconstructed(["HighBit is empty (PS3.3 C.7.6.3)."]),
+    ),
     "no NumberOfFrames": (
         xa(frames=1, missing=["NumberOfFrames"]),
         Reconstructed(),
     ),
-    "no Modality": (lying(missing=["Modality"]), Reconstructed(["Modality is missing (PS3.3 C.7.3.1)."])),
-    "no ImageType": (lying(missing=["ImageType"]), Reconstructed(["ImageType is missing (PS3.3 C.7.6.1)."])),
+    "no FrameIncrementPointer": (
+        lying(missing=["FrameIncrementPointer"]),
+        lacking("FrameIncrementPointer", "C.7.6.6"),
+    ),
+    **{
+        f"no {keyword} for the pointer": (
+            lying(missing=["FrameTime"], FrameIncrementPointer=tag),
+            Reconstructed([f"{keyword}, which FrameIncrementPointer names, is missing (PS3.3 C.7.6.6.1.2)."]),
+        )
+        for keyword, tag in (("FrameTime", 0x00181063), ("FrameTimeVector", 0x00181065))
+    },
+    "no Modality": (lying(missing=["Modality"]), lacking("Modality", "C.7.3.1")),
+    "no ImageType": (lying(missing=["ImageType"]), lacking("ImageType", "C.8.7.1")),
     "no PixelIntensityRelationship": (
         lying(missing=["PixelIntensityRelationship"]),
-        Reconstructed(["PixelIntensityRelationship is missing (PS3.3 C.8.7.1)."]),
+        lacking("PixelIntensityRelationship", "C.8.7.1"),
     ),
-    "no RadiationSetting": (
-        lying(missing=["RadiationSetting"]),
-        Reconstructed(["RadiationSetting is missing (PS3.3 C.8.7.2)."]),
+    "no RadiationSetting": (lying(missing=["RadiationSetting"]), lacking("RadiationSetting", "C.8.7.2")),
+    "no ConversionType": (capture(frames=0, missing=["ConversionType"]), lacking("ConversionType", "C.8.6.1")),
+    # Of type 3 in Secondary Capture (C.7.6.1, C.8.6.1)
+    "no ImageType and no Modality in a class without": (
+        capture(frames=0, missing=["ImageType", "Modality"]),
+        Reconstructed(),
     ),
+    **{
+        f"no {keyword} of captured frames": (captured_frames(missing=[keyword]), lacking(keyword, section))
+        for keyword, section in (
+            ("ConversionType", "C.8.6.1"),
+            ("BurnedInAnnotation", "C.8.6.3"),
+            ("FrameIncrementPointer", "C.7.6.6"),
+        )
+    },
+    "no NumberOfFrames of captured frames": (
+        captured_frames(frames=1, missing=["NumberOfFrames"]),
+        lacking("NumberOfFrames", "C.7.6.6"),
+    ),
+    **{
+        f"no {keyword} of an enhanced image": (
+            without(enhanced(frames=1 if keyword == "NumberOfFrames" else 2), keyword),
+            lacking(keyword, section),
+        )
+        for keyword, section in (
+            ("ImageType", "C.8.19.2"),
+            ("HighBit", "C.7.6.3"),
+            ("NumberOfFrames", "C.7.6.16"),
+            ("SharedFunctionalGroupsSequence", "C.7.6.16"),
+            ("PerFrameFunctionalGroupsSequence", "C.7.6.16"),
+        )
+    },
     "no patient": (lying(missing=["PatientName", "PatientID", "PatientBirthDate", "PatientSex"]), Reconstructed()),
     "no study": (lying(missing=["StudyInstanceUID"]), Refused(0xC000)),
     "no series": (lying(missing=["SeriesInstanceUID"]), Refused(0xC000)),
@@ -201,10 +301,50 @@ HOSTILE: dict[str, tuple[Dataset, End]] = {
     # What contradicts itself
     "another SOP class than the request's": (
         lying(SOPClassUID=SecondaryCaptureImageStorage),
-        Reconstructed(["MediaStorageSOPClassUID is not SOPClassUID (PS3.10 7.1): that of the data set counts."]),
+        Reconstructed(
+            [
+                "MediaStorageSOPClassUID is not SOPClassUID (PS3.10 7.1): that of the data set counts.",
+                NOT_ONE,
+                "ConversionType is missing (PS3.3 C.8.6.1).",
+            ]
+        ),
     ),
     "another instance than the request's": (lying(SOPInstanceUID="1.2.3"), Refused(0xA900)),
-    "several frames in a class of one": (lying(sop_class=SecondaryCaptureImageStorage), Reconstructed()),
+    "several frames in a class of one": (capture(), Reconstructed([NOT_ONE])),
+    **{
+        f"{len(steps)} times for two frames": (
+            lying(FrameTimeVector=steps, FrameIncrementPointer=0x00181065),
+            Reconstructed([NOT_OF_EACH]),
+        )
+        for steps in ([0], [0, 66, 67])
+    },
+    "groups of three frames for four": (
+        groups_of(3),
+        Reconstructed(
+            [
+                "PerFrameFunctionalGroupsSequence does not have an item for each frame (PS3.3 C.7.6.16): each counts "
+                "for the frame of its number."
+            ]
+        ),
+    ),
+    **{
+        f"a window {width} wide": (lying(WindowCenter=2048, WindowWidth=width), Reconstructed([TOO_NARROW]))
+        for width in (0.5, 0, -400)
+    },
+    "a narrow window beside another": (
+        lying(WindowCenter=[2048, 1024], WindowWidth=[4096, 0]),
+        Reconstructed([TOO_NARROW]),
+    ),
+    "a narrow window of an enhanced image": (with_window(WindowWidth=0.5), Reconstructed([TOO_NARROW])),
+    **{
+        f"a window 0 wide of {function}": (
+            lying(WindowCenter=2048, WindowWidth=0, VOILUTFunction=function),
+            Reconstructed(["WindowWidth is not above 0 (PS3.3 C.11.2.1.3): that window is left out of the result."]),
+        )
+        for function in ("SIGMOID", "LINEAR_EXACT")
+    },
+    "a window without a width": (lying(missing=["WindowWidth"]), Reconstructed([NO_PAIRS])),
+    "two windows with one width": (lying(WindowCenter=[2048, 1024]), Reconstructed([NO_PAIRS])),
     # Character sets
     "a character set that there is not": (
         with_value("SpecificCharacterSet", "CS", "KLINGON"),
@@ -376,6 +516,8 @@ def test_it_is_kept_as_received_and_comes_to_its_stated_end(name: str, ended: di
         return
     assert (found.job.state, found.job.reason) == (JobState.RECONSTRUCTED, None)
     assert found.faults == end.faults
+    (report,) = (result for result in found.results if result.Modality == "SR")
+    assert [text for text in texts_of(report) if "(PS3." in text] == end.faults
 
 
 @pytest.mark.parametrize("name", [name for name, (_, end) in HOSTILE.items() if isinstance(end, Reconstructed)])
@@ -386,6 +528,12 @@ def test_its_results_are_valid_all_the_same(name: str, ended: dict[str, Ended], 
         path = tmp_path / f"{number}.dcm"
         result.save_as(path)
         assert [line for line in errors_in(path) if not _names_the_source(line)] == []
+
+
+def texts_of(item: Dataset) -> list[str]:
+    """The text values of a report at any depth, in their order."""
+    texts = [item.TextValue] if "TextValue" in item else []
+    return texts + [text for inner in item.get("ContentSequence", ()) for text in texts_of(inner)]
 
 
 def _names_the_source(error: str) -> bool:

@@ -45,6 +45,13 @@ def test_of_angles_that_change_a_result_tells_the_first_and_each_way_from_it():
     assert result.PositionerSecondaryAngleIncrement == [0, 0, 0, 0]
 
 
+def test_of_angles_that_are_not_told_of_every_frame_a_result_tells_none():
+    source = enhanced_xa(primary=[30, 30.5, 31.5, 40])
+    del source.PerFrameFunctionalGroupsSequence[-1]
+    [result] = results_of(source)
+    assert not {"PositionerPrimaryAngle", "PositionerPrimaryAngleIncrement", "PositionerMotion"} & set(result.dir())
+
+
 def test_a_spacing_that_changes_is_not_that_of_the_cine():
     [result] = results_of(enhanced_xa(spacing=[0.3, 0.3, 0.3, 0.2]))
     assert "ImagerPixelSpacing" not in result

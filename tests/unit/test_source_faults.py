@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from config.mark import Mark
+from dicom_node.commands.demo import SAMPLE
 from dicom_node.objects.secondary_capture import secondary_captures
 from dicom_node.objects.source_faults import faults
 from dicom_node.objects.source_header import read_element
 from inference.pixels import read_cine
+from tests.enhanced import enhanced_xa
 from tests.factory import malformed, reconstruction, write, xa
 
 #: Of the groups that are looked through.
@@ -85,6 +87,39 @@ def test_of_a_sequence_the_items_that_are_right_stay():
 def test_a_sound_source_has_no_faults(tmp_path: Path):
     assert faults(xa()) == []
     assert faults(dcmread(write(xa(), tmp_path / "a.dcm"))) == []
+    assert faults(dcmread(SAMPLE)) == []
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"WindowWidth": 1},
+        {"WindowWidth": 0.5, "VOILUTFunction": "SIGMOID"},
+        {"WindowWidth": 0.5, "VOILUTFunction": "LINEAR_EXACT"},
+        {"WindowCenter": [2048, 1024], "WindowWidth": [4096, 400]},
+        {"missing": ["WindowCenter", "WindowWidth"]},
+        {"FrameTimeVector": [0, 66, 67, 66], "FrameIncrementPointer": 0x00181065},
+        {"frames": 1},
+        {"frames": 0, "sop_class": SecondaryCaptureImageStorage, "ConversionType": "DI"},
+        {"frames": 1, "sop_class": SecondaryCaptureImageStorage, "ConversionType": "DI"},
+    ],
+)
+def test_what_only_looks_like_a_contradiction_is_not_told(attributes):
+    assert faults(xa(**attributes)) == []
+
+
+def test_a_window_of_one_frame_that_cannot_be_is_told_once():
+    source = enhanced_xa(frames=4)
+    window = source.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence
+    del source.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence
+    for group in source.PerFrameFunctionalGroupsSequence:
+        group.FrameVOILUTSequence = window
+    assert faults(source) == []
+    window[0].WindowWidth = 0
+
+    assert faults(source) == [
+        "WindowWidth is below 1 (PS3.3 C.11.2.1.2.1): that window is left out of the result.",
+    ]
 
 
 def test_faults_are_told_without_values(tmp_path: Path):
