@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,8 @@ class NodeProcess:
         """The processes that the node has started and that run."""
         children: list[int] = []
         for task in Path(f"/proc/{self.pid}/task").glob("*/children"):
-            children += [int(pid) for pid in task.read_text().split()]
+            with suppress(FileNotFoundError, ProcessLookupError):  # A thread may end meanwhile.
+                children += [int(pid) for pid in task.read_text().split()]
         return [pid for pid in children if is_alive(pid)]
 
     def database(self) -> Database:
