@@ -32,6 +32,9 @@ from config.network import AETitle, Host, Port
 from config.objects import Beside, ObjectProfile
 from config.toml_lines import KeyPath
 
+#: The most associations that are open to a destination at a time.
+MOST_ASSOCIATIONS = 8
+
 Complete = Literal["multiframe", "association", "quiet"]
 
 #: Value representations that hold numbers (PS3.5 6.2); only they can be compared with minimum and maximum.
@@ -171,7 +174,7 @@ class Destination(_Table):
     associations: int = Field(
         default=1,
         ge=1,
-        le=8,
+        le=MOST_ASSOCIATIONS,
         description="How many associations, or HTTP connections, to have open to it at a time when much is due. The "
         "objects of a study go one after another all the same, in the order in which they were made.",
     )

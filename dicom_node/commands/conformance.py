@@ -5,6 +5,7 @@ What is said in words stands here; a status or a service that is new and not tol
 
 from collections.abc import Mapping
 
+from config.routes import MOST_ASSOCIATIONS
 from config.settings import Settings
 from dicom_node.commands.conformance_tables import (
     created_objects,
@@ -95,7 +96,8 @@ ANSWERS: Mapping[str, Mapping[Status, str]] = {
     "STOW-RS (Failure Reason of an object)": {
         Status.OUT_OF_RESOURCES: "As with C-STORE.",
         Status.MISMATCH: "The data set is another instance than its file header's, or of another study than the path.",
-        Status.CANNOT_UNDERSTAND: "The part is no DICOM file, or cannot be parsed; or the message broke off.",
+        Status.CANNOT_UNDERSTAND: "The part is no DICOM file, cannot be parsed, or names a UID of more than 64 "
+        "characters; or the message broke off.",
         Status.SOP_CLASS_NOT_SUPPORTED: "Objects of its SOP class are not received.",
         Status.TRANSFER_SYNTAX_NOT_SUPPORTED: "Objects in its transfer syntax are not received.",
     },
@@ -115,6 +117,7 @@ def conformance_page(made: str) -> str:
         max_pdu=defaults.max_pdu,
         max_associations=defaults.max_associations,
         idle=f"{IDLE_SECONDS:g}",
+        at_once=MOST_ASSOCIATIONS,
         handshake=f"{HANDSHAKE_SECONDS:g}",
         stored=stored_classes(offer.contexts),
         others=other_classes(offer.contexts),
@@ -196,6 +199,7 @@ has the steps.
 ### 4.1 Storage SCP
 
 Level 2 (full): all attributes are kept, private ones too, byte for byte as they came. Nothing is coerced.
+A request that names its SOP instance by more than 64 characters (PS3.5 9.1) is answered by an A-ABORT.
 
 {stored}
 
@@ -291,9 +295,15 @@ With C-GET, objects of all storage SOP classes go back: annex 8.4.
 
 ### 6.2 Association initiation
 
-An association is opened when something is due for a destination, one at a time to each, and released when all is sent.
-Before pictures are compressed an association without any message asks in which transfer syntaxes they are taken. Each
-transfer syntax is proposed in a context of its own.
+Results go to a destination when they are due there, over as many associations at a time as its `associations` says: 1
+unless it is set, {at_once} at most. The objects of a study go one after another. Unless it has `compressed = false`,
+an association without any message asks first in which transfer syntaxes it takes pictures. What a C-MOVE sends,
+requests for storage commitment and fetches go over associations of their own. Each is released when all of that is
+done. Each transfer syntax is proposed in a context of its own.
+
+A destination is called by its `ae_title`, as its `calling_ae`, else as `listener.ae_title`, or, for a C-MOVE, as the
+title that was asked. With `tls = true` it is called over TLS only, and has to show a certificate with the name in its
+`certificate`, else with its `host`.
 
 | activity | SOP classes | role |
 | --- | --- | --- |
@@ -350,12 +360,16 @@ tampering; its terms are those of PS3.15 A.5.
 
 Results are in a new series of the source's study. Synthetic Data (0008,001C) is YES and Image Type is
 DERIVED\\SECONDARY with GENERATED. UIDs are derived from those of the source by UUID (2.25), so that a retry sends the
-same objects. Private attributes of the source are dropped. [What arrives in PACS](how-to/results.md) tells more.
+same objects. Generated pixels are marked as `mark` of the route says. Private attributes of the source are dropped,
+but for the blocks of the `private_creators` of the route, which the pictures take over.
+[What arrives in PACS](how-to/results.md) tells more.
 
 ### 8.2 Character sets
 
-Received objects keep theirs. Results repeat the source's Specific Character Set; without one, and with text that is not
-ASCII, ISO_IR 192. Answers to queries: that of the query where it has all characters, else ISO_IR 100, else ISO_IR 192.
+Received objects keep theirs. Results repeat the source's Specific Character Set where it is one of the standard's
+(PS3.3 C.12.1.1.2), but for ISO_IR 13. Where the source names ISO_IR 13, no set that there is, or none at all, results
+whose text is not ASCII have ISO_IR 192. So have presentation states and reports where the set cannot write the label
+of `mark`. Answers to queries: that of the query where it has all characters, else ISO_IR 100, else ISO_IR 192.
 DICOMweb: ISO_IR 192. MPPS: any that can be decoded.
 
 ### 8.3 Codes

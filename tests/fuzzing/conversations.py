@@ -1,5 +1,6 @@
 """Valid conversations with the node, as the bytes that go over the line: what the mutations begin with."""
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -7,7 +8,11 @@ from random import Random
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     XRayAngiographicImageStorage,
@@ -44,27 +49,27 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from tests.factory import xa
-from tests.peers import encoded
 
-#: Presentation contexts of every conversation, by abstract syntax.
+_MESSAGES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+#: In which data sets go, by abstract syntax: one presentation context of every conversation for each.
+_SYNTAXES: dict[str, tuple[UID, ...]] = {
+    XRayAngiographicImageStorage: (*_MESSAGES, DeflatedExplicitVRLittleEndian),
+    Verification: _MESSAGES,
+    StorageCommitmentPushModel: _MESSAGES,
+    StudyRootQueryRetrieveInformationModelFind: _MESSAGES,
+    ModalityPerformedProcedureStep: _MESSAGES,
+    StudyRootQueryRetrieveInformationModelMove: _MESSAGES,
+    StudyRootQueryRetrieveInformationModelGet: _MESSAGES,
+}
+#: Those contexts, and their ids (PS3.8 9.3.2.2).
 _CONTEXTS = {
-    syntax: number
-    for number, syntax in enumerate(
-        (
-            XRayAngiographicImageStorage,
-            Verification,
-            StorageCommitmentPushModel,
-            StudyRootQueryRetrieveInformationModelFind,
-            ModalityPerformedProcedureStep,
-            StudyRootQueryRetrieveInformationModelMove,
-            StudyRootQueryRetrieveInformationModelGet,
-        )
-    )
+    context: 2 * number + 1
+    for number, context in enumerate((abstract, syntax) for abstract, each in _SYNTAXES.items() for syntax in each)
 }
 _FRAGMENT = 4096
 
-#: Changes the bytes of a data set before they are sent.
-Change = Callable[[bytes], bytes]
+#: Changes the bytes of a data set before they are sent; called with them, and whether they are in implicit VR.
+Change = Callable[[bytes, bool], bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,16 +84,43 @@ class Conversation:
     sop_instance_uid: str = ""
 
 
-def conversation(rng: Random, change: Change = lambda data_set: data_set) -> Conversation:
+def unchanged(data_set: bytes, _: bool) -> bytes:
+    """The data set as it is."""
+    return data_set
+
+
+def conversation(rng: Random, change: Change = unchanged) -> Conversation:
     """A conversation of a kind drawn at random; `change` is applied to the data set that it carries, if any."""
     kind = rng.choices(list(_REQUESTS), weights=[6, 1, 1, 1, 1, 1, 1, 1])[0]
     uid = generate_uid(entropy_srcs=[str(rng.getrandbits(64))])
-    message, primitive, syntax, data_set = _REQUESTS[kind](uid)
+    message, primitive, abstract, data_set = _REQUESTS[kind](uid)
+    syntax = rng.choice(_SYNTAXES[abstract])
     if data_set is not None:
-        setattr(primitive, _DATA_SET_OF.get(kind, "Identifier"), BytesIO(change(encoded(data_set))))
+        content = written(rng, data_set, syntax, change)
+        setattr(primitive, _DATA_SET_OF.get(kind, "Identifier"), BytesIO(content))
     message.primitive_to_message(primitive)
-    parts = [_pdu(P_DATA_TF, part) for part in message.encode_msg(2 * _CONTEXTS[syntax] + 1, _FRAGMENT)]
+    parts = [_pdu(P_DATA_TF, part) for part in message.encode_msg(_CONTEXTS[abstract, syntax], _FRAGMENT)]
     return Conversation(kind=kind, pdus=(_request(), *parts, _pdu(A_RELEASE_RQ, A_RELEASE())), sop_instance_uid=uid)
+
+
+def written(rng: Random, data_set: Dataset, syntax: UID, change: Change = unchanged) -> bytes:
+    """A data set in a transfer syntax, changed; a deflated one before it is deflated, or after."""
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, syntax.is_implicit_VR
+    write_dataset(buffer, data_set)
+    content = buffer.getvalue()
+    if not syntax.is_deflated:
+        return change(content, syntax.is_implicit_VR)
+    if rng.random() < 0.5:
+        return _deflated(change(content, False))
+    return change(_deflated(content), False)
+
+
+def _deflated(data_set: bytes) -> bytes:
+    """Padded to an even length (PS3.5 A.5)."""
+    stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    deflated = stream.compress(data_set) + stream.flush()
+    return deflated + b"\0" * (len(deflated) % 2)
 
 
 def _store(uid: str) -> tuple[DIMSEMessage, Any, str, Dataset]:
@@ -190,10 +222,9 @@ def _request() -> bytes:
     length.maximum_length_received, implementation.implementation_class_uid = 16384, "2.25.1"
     request.user_information = [length, implementation]
     contexts = []
-    for syntax, number in _CONTEXTS.items():
-        context = build_context(syntax, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-        context.transfer_syntax = [ExplicitVRLittleEndian]
-        context.context_id = 2 * number + 1
+    for (abstract, syntax), number in _CONTEXTS.items():
+        context = build_context(abstract, syntax)
+        context.context_id = number
         contexts.append(context)
     request.presentation_context_definition_list = contexts
     return _pdu(A_ASSOCIATE_RQ, request)

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from tests.fuzzing.conversations import Conversation, conversation
@@ -47,10 +48,10 @@ def cut_off(rng: Random, data: bytes) -> bytes:
     return data[: rng.randrange(len(data) + 1)]
 
 
-def nest(rng: Random, data_set: bytes) -> bytes:
+def nest(rng: Random, data_set: bytes, implicit: bool) -> bytes:
     """Content Sequence within Content Sequence, closed as often as it was opened or not, somewhere in a data set."""
     depth = rng.randint(_DEPTH // 2, 2 * _DEPTH)
-    opening = struct.pack("<HH2sHI", 0x0040, 0xA730, b"SQ", 0, 0xFFFFFFFF)
+    opening = struct.pack("<HH", 0x0040, 0xA730) + (b"" if implicit else b"SQ\0\0") + struct.pack("<I", 0xFFFFFFFF)
     opening += struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
     closing = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
     nested = opening * depth + closing * rng.choice([depth, depth // 2, 0])
@@ -135,22 +136,22 @@ def _noise(rng: Random) -> Conversation:
 
 
 def _bits_of_the_data_set(rng: Random) -> Conversation:
-    return conversation(rng, lambda data_set: flip(rng, data_set, most=30))
+    return conversation(rng, lambda data_set, _: flip(rng, data_set, most=30))
 
 
 def _bits_of_the_header(rng: Random) -> Conversation:
     """In the first half kilobyte, where the UIDs stand, more than elsewhere."""
-    return conversation(rng, lambda data_set: flip(rng, data_set[:512]) + data_set[512:])
+    return conversation(rng, lambda data_set, _: flip(rng, data_set[:512]) + data_set[512:])
 
 
 def _a_data_set_cut_off(rng: Random) -> Conversation:
-    return conversation(rng, lambda data_set: cut_off(rng, data_set))
+    return conversation(rng, lambda data_set, _: cut_off(rng, data_set))
 
 
 def _lengths_of_elements(rng: Random) -> Conversation:
-    """Lengths of explicit elements (PS3.5 7.1.2), of whichever two or four bytes."""
+    """Lengths of elements (PS3.5 7.1.2, 7.1.3), of whichever two or four bytes."""
 
-    def lie(data_set: bytes) -> bytes:
+    def lie(data_set: bytes, _: bool) -> bytes:
         changed = bytearray(data_set)
         for _ in range(rng.randint(1, 3)):
             at, size = rng.randrange(max(1, len(changed) - 4)), rng.choice([2, 4])
@@ -164,16 +165,16 @@ def _lengths_of_elements(rng: Random) -> Conversation:
 def _group_lengths(rng: Random) -> Conversation:
     """A Group Length (gggg,0000) of the retired kind (PS3.5 7.2) before everything, which lies."""
 
-    def lie(data_set: bytes) -> bytes:
+    def lie(data_set: bytes, implicit: bool) -> bytes:
         group = rng.choice([0x0008, 0x0010, 0x0028, 0x7FE0])
-        element = struct.pack("<HH2sHI", group, 0, b"UL", 4, rng.randrange(1 << 32))
-        return element + data_set
+        length = struct.pack("<I", 4) if implicit else struct.pack("<2sH", b"UL", 4)
+        return struct.pack("<HH", group, 0) + length + struct.pack("<I", rng.randrange(1 << 32)) + data_set
 
     return conversation(rng, lie)
 
 
 def _nested_sequences(rng: Random) -> Conversation:
-    return conversation(rng, lambda data_set: nest(rng, data_set))
+    return conversation(rng, partial(nest, rng))
 
 
 _MUTATIONS: dict[str, Callable[[Random], Conversation]] = {

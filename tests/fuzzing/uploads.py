@@ -6,18 +6,30 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
-from pydicom.uid import generate_uid
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    XRayAngiographicImageStorage,
+    generate_uid,
+)
 
+from dicom_node.network.incoming import part_10_header
 from tests.factory import xa
+from tests.fuzzing.conversations import Change, unchanged, written
 from tests.fuzzing.mutations import cut_off, flip, nest, some_length
 from tests.fuzzing.outcomes import Outcome
-from tests.web import BOUNDARY, RELATED, multipart, part_10
+from tests.web import BOUNDARY, RELATED, multipart
 
 #: How long the node may think about an upload that ended; after so long without an answer it is taken to wait for more,
 #: and is told that nothing comes.
 _PATIENCE, _SILENCE = 30.0, 1.5
+#: In which objects are sent.
+_SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
 #: Bytes that are sent at once.
 _PIECE = 16384
 
@@ -105,36 +117,40 @@ def _uid(rng: Random) -> str:
     return generate_uid(entropy_srcs=[str(rng.getrandbits(64))])
 
 
-def _file(uid: str) -> bytes:
-    return part_10(xa(frames=2, sop_instance_uid=uid))
+def _file(rng: Random, uid: str, change: Change = unchanged) -> bytes:
+    syntax = rng.choice(_SYNTAXES)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = XRayAngiographicImageStorage, uid
+    meta.TransferSyntaxUID = syntax
+    return part_10_header(meta) + written(rng, xa(frames=2, sop_instance_uid=uid), syntax, change)
 
 
 def _bits_of_the_request(rng: Random, uid: str) -> bytes:
-    request = _request(multipart([_file(uid)]))
+    request = _request(multipart([_file(rng, uid)]))
     # In what HTTP and MIME say, more than in the object.
     return flip(rng, request[:700]) + request[700:]
 
 
 def _cut_off(rng: Random, uid: str) -> bytes:
-    return cut_off(rng, _request(multipart([_file(uid)])))
+    return cut_off(rng, _request(multipart([_file(rng, uid)])))
 
 
 def _another_length(rng: Random, uid: str) -> bytes:
-    body = multipart([_file(uid)])
+    body = multipart([_file(rng, uid)])
     return _request(body, some_length(rng, len(body), 1 << 40))
 
 
 def _bits_of_a_file(rng: Random, uid: str) -> bytes:
-    file = _file(uid)
-    return _request(multipart([flip(rng, file[:1500], most=20) + file[1500:], _file(_uid(rng))]))
+    file = _file(rng, uid)
+    return _request(multipart([flip(rng, file[:1500], most=20) + file[1500:], _file(rng, _uid(rng))]))
 
 
 def _a_file_cut_off(rng: Random, uid: str) -> bytes:
-    return _request(multipart([cut_off(rng, _file(uid))]))
+    return _request(multipart([cut_off(rng, _file(rng, uid))]))
 
 
 def _boundaries(rng: Random, uid: str) -> bytes:
-    body = multipart([_file(uid), _file(_uid(rng))])
+    body = multipart([_file(rng, uid), _file(rng, _uid(rng))])
     mark = BOUNDARY.encode()
     for _ in range(rng.randint(1, 3)):
         other = rng.choice([b"", mark + mark, b"--" + mark, mark[:-1], b"\r\n--" + mark + b"--"])
@@ -143,7 +159,7 @@ def _boundaries(rng: Random, uid: str) -> bytes:
 
 
 def _nested_sequences(rng: Random, uid: str) -> bytes:
-    return _request(multipart([nest(rng, _file(uid))]))
+    return _request(multipart([_file(rng, uid, partial(nest, rng))]))
 
 
 _MUTATIONS: dict[str, Callable[[Random, str], bytes]] = {

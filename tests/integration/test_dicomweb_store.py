@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 import requests
 from pydicom import Dataset, dcmread, dcmwrite
+from pydicom.tag import Tag
 from pydicom.uid import MRImageStorage, XRayAngiographicImageStorage
 from requests.auth import HTTPBasicAuth
 
@@ -103,6 +104,23 @@ def test_a_data_set_with_other_uids_than_its_file_header_is_refused(web):
     content = bytearray(part_10(dataset))
     content[content.rindex(dataset.SOPInstanceUID.encode())] ^= 1
     assert failures(web.post([bytes(content)])) == [(dataset.SOPInstanceUID, 0xA900)]
+
+
+@pytest.mark.filterwarnings("ignore:The value length")
+def test_an_object_whose_uid_is_too_long_cannot_be_understood_and_is_not_named_by_a_part_of_it(web):
+    named = "1.2." + "3" * 60
+    longer, dataset = xa(sop_instance_uid=named + "3"), xa(sop_instance_uid=named)
+    response = web.post([part_10(longer), part_10(dataset)])
+    assert response.status_code == 202
+    answer = answered(response)
+    assert [item.ReferencedSOPInstanceUID for item in answer.ReferencedSOPSequence] == [named]
+    (failure,) = answer.OtherFailuresSequence
+    assert list(failure.keys()) == [Tag("FailureReason")]
+    assert failure.FailureReason == 0xC000
+    assert "FailedSOPSequence" not in answer
+    (refused,) = web.node.rows("object_refused")[-1:]
+    assert refused.details["reason"] == "The part's SOP Instance UID has 65 characters; 64 are the most (PS3.5 9.1)."
+    assert web.node.kept[-1] == named
 
 
 def test_an_object_in_a_transfer_syntax_that_is_not_received_is_refused(web):

@@ -1,9 +1,9 @@
 """What the listener refuses, how it says so, and that the next object goes through."""
 
+import json
 import socket
 import sqlite3
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,11 +19,13 @@ from pydicom.uid import (
     XRayAngiographicImageStorage,
     generate_uid,
 )
-from pynetdicom import AE, build_context
+from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import Verification
 
 from config.listener import AllowedPeer
+from dicom_node.network import server
 from tests.captured_log import captured_log
+from tests.disks import disk
 from tests.factory import xa
 from tests.fuzzing.conversations import conversation
 from tests.listening import Node, cine, goes_through, listening
@@ -136,6 +138,47 @@ def test_what_cannot_be_understood_is_answered_c000(node, tmp_path, broken):
     assert goes_through(node, tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:The value length")
+def test_a_request_that_names_an_instance_by_too_long_a_uid_is_aborted_and_told_as_a_lost_association(node, tmp_path):
+    uid = "1.2." + "3" * 61
+    with captured_log() as log:
+        # pynetdicom's reader of messages aborts; no status could be answered, for it would have to name the instance.
+        assert store_raw(node.port, encoded(xa(sop_instance_uid=uid)), sop_instance_uid=uid) is None
+        (row,) = wait_until(lambda: node.rows("association_lost"))
+    assert (row.outcome, row.peer_ae, row.sop_instance_uid) == ("failed", "RAW", None)
+    assert row.details["reason"] == "It ended before its release; 1 objects underway were not acknowledged."
+    told = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert any(one.get("error") == "ValueError" and "_AffectedSOPInstanceUID" in one["at"] for one in told)
+    assert [one["incomplete"] for one in told if one["event"] == "association lost"] == [1]
+    assert uid not in log.getvalue()
+    assert list(node.store.incoming.iterdir()) == []
+    assert goes_through(node, tmp_path)
+    assert len(node.objects()) == 1
+
+
+@pytest.mark.parametrize("said", [b"", b"\x04\x00\x00"], ids=["nothing", "half a header"])
+def test_a_peer_that_says_nothing_for_too_long_is_aborted(tmp_path, monkeypatch, said):
+    monkeypatch.setattr(server, "IDLE_SECONDS", 0.5)
+    aborted = threading.Event()
+    with listening(tmp_path) as node:
+        silent = AE("CARM").associate(
+            "127.0.0.1",
+            node.port,
+            [build_context(Verification)],
+            ae_title="FULLFIELD",
+            evt_handlers=[(evt.EVT_ABORTED, lambda _: aborted.set())],
+        )
+        assert silent.is_established
+        since = time.monotonic()
+        silent.dul.socket.socket.sendall(said)
+        (row,) = wait_until(lambda: node.rows("association_lost"))
+        assert 0.3 < time.monotonic() - since < 15
+        assert aborted.wait(15)
+        assert (row.outcome, row.peer_ae) == ("failed", "CARM")
+        assert row.details["reason"] == "It ended before its release; 0 objects underway were not acknowledged."
+        assert goes_through(node, tmp_path)
+
+
 def test_below_the_limit_of_free_space_objects_are_out_of_resources(tmp_path):
     with listening(tmp_path, full_below_bytes=1 << 60) as node:
         told = storescu(node.port, cine(tmp_path))
@@ -148,20 +191,12 @@ def test_below_the_limit_of_free_space_objects_are_out_of_resources(tmp_path):
 
 
 def test_a_disk_that_fills_up_in_the_middle_of_an_object_is_out_of_resources(tmp_path):
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(small)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a small disk takes more rights")
-    try:
-        with listening(small) as node:
-            large = cine(tmp_path, "large.dcm", frames=20, rows=512, columns=512)
-            assert storescu(node.port, large).statuses == [0xA700]
-            assert node.objects() == []
-            assert list(node.store.incoming.iterdir()) == []
-            assert goes_through(node, tmp_path)
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
+    with disk(tmp_path / "small", megabytes=4) as small, listening(small) as node:
+        large = cine(tmp_path, "large.dcm", frames=20, rows=512, columns=512)
+        assert storescu(node.port, large).statuses == [0xA700]
+        assert node.objects() == []
+        assert list(node.store.incoming.iterdir()) == []
+        assert goes_through(node, tmp_path)
 
 
 def test_while_the_database_is_locked_objects_are_out_of_resources_and_the_row_comes_later(tmp_path):

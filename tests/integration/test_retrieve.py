@@ -2,7 +2,8 @@
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from pynetdicom.sop_class import (
 
 from config.routes import Destination, RouteTable
 from tests.factory import write, xa
-from tests.listening import Node, listening
+from tests.listening import QUICK, Node, listening
 from tests.peers import Peer, free_port, getscu, movescu, orthanc, storescp, storescu, wait_until
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
@@ -224,6 +225,56 @@ def test_the_destination_is_told_who_asked(node: Node) -> None:
     assert (request.MoveOriginatorApplicationEntityTitle, request.MoveOriginatorMessageID) == ("ASKER", 9)
 
 
+@pytest.mark.parametrize("fault", [("--sleep-during", "600"), ("--abort-during",), ("--abort-after",)], ids=" ".join)
+def test_a_destination_that_falls_silent_or_aborts_gets_nothing_and_all_is_told_as_failed(
+    tmp_path: Path, sources: list[Path], fault: tuple[str, ...]
+) -> None:
+    with impatient(tmp_path, sources) as node, storescp(tmp_path / "bad", "+xa", *fault, ae_title="BAD") as bad:
+        destinations(node, bad)
+        statuses, identifiers = move(node, "BAD", QueryRetrieveLevel="STUDY", StudyInstanceUID=STUDY)
+        assert statuses[-1].Status == 0xA702
+        assert (statuses[-1].NumberOfCompletedSuboperations, statuses[-1].NumberOfFailedSuboperations) == (0, 2)
+        assert list(identifiers[-1].FailedSOPInstanceUIDList) == [f"{STUDY}.1.1", f"{STUDY}.1.2"]
+        assert_told_as_failed(node, sent=0, not_sent=2)
+
+
+@pytest.mark.parametrize("fault", ["silent", "aborts"])
+def test_a_destination_that_falls_silent_or_aborts_at_the_second_object_has_the_first(
+    tmp_path: Path, sources: list[Path], fault: str
+) -> None:
+    over = threading.Event()
+
+    def answer(event: evt.Event) -> int:
+        if event.request.AffectedSOPInstanceUID == f"{STUDY}.1.2":
+            event.assoc.abort() if fault == "aborts" else over.wait(30)
+        return 0x0000
+
+    with impatient(tmp_path, sources) as node, Store(answer) as store:
+        destinations(node, store)
+        statuses, identifiers = move(node, "STORE", QueryRetrieveLevel="STUDY", StudyInstanceUID=STUDY)
+        over.set()
+        assert statuses[-1].Status == 0xB000
+        assert (statuses[-1].NumberOfCompletedSuboperations, statuses[-1].NumberOfFailedSuboperations) == (1, 1)
+        assert identifiers[-1].FailedSOPInstanceUIDList == f"{STUDY}.1.2"
+        assert_told_as_failed(node, sent=1, not_sent=1)
+
+
+@contextmanager
+def impatient(folder: Path, sources: list[Path]) -> Iterator[Node]:
+    """A node that holds the study and waits a second for an answer."""
+    with listening(folder, patience=QUICK.model_copy(update={"timeout_seconds": 1})) as node:
+        assert storescu(node.port, sources[0]).accepted
+        assert storescu(node.port, "-xv", sources[1]).accepted
+        yield node
+
+
+def assert_told_as_failed(node: Node, *, sent: int, not_sent: int) -> None:
+    """The one row of the end of a retrieval."""
+    (row,) = wait_until(lambda: node.rows("retrieved"))
+    assert (row.outcome, row.study_instance_uid) == ("failed", STUDY)
+    assert (row.details["objects"], row.details["not_sent"]) == (sent, not_sent)
+
+
 def test_a_retrieval_that_is_cancelled_ends_and_tells_what_remains(node: Node) -> None:
     told = threading.Event()
 
@@ -274,17 +325,22 @@ def test_getscu_gets_a_study_back(node: Node, sources: list[Path], tmp_path: Pat
     assert (pixel_array(dcmread(received[f"{STUDY}.1.2"])) == pixel_array(dcmread(sources[1]))).all()
 
 
-def get(node: Node, *contexts, **keys: object) -> tuple[list[bytes], list[Dataset]]:
-    """Ask with pynetdicom, in the SCP's role for some SOP classes; the files that came, and the statuses."""
+def get(
+    node: Node, *contexts, stored: Callable[[evt.Event], int] = lambda _: 0x0000, **keys: object
+) -> tuple[list[bytes], list[Dataset]]:
+    """Ask with pynetdicom, in the SCP's role for some SOP classes; the files that came, and the statuses.
+
+    stored: answers each C-STORE.
+    """
     identifier = Dataset()
     for keyword, value in keys.items():
         setattr(identifier, keyword, value)
     model = StudyRootQueryRetrieveInformationModelGet
     came: list[bytes] = []
 
-    def stored(event: evt.Event) -> int:
+    def take(event: evt.Event) -> int:
         came.append(event.encoded_dataset())
-        return 0x0000
+        return stored(event)
 
     roles = [build_role(uid, scp_role=True) for uid in {context.abstract_syntax for context in contexts}]
     association = AE("ASKER").associate(
@@ -293,7 +349,7 @@ def get(node: Node, *contexts, **keys: object) -> tuple[list[bytes], list[Datase
         [build_context(model), *contexts],
         ae_title="FULLFIELD",
         ext_neg=roles,
-        evt_handlers=[(evt.EVT_C_STORE, stored)],
+        evt_handlers=[(evt.EVT_C_STORE, take)],
     )
     assert association.is_established
     statuses = [status for status, _ in association.send_c_get(identifier, model)]
@@ -313,6 +369,25 @@ def test_what_the_asker_has_no_context_for_is_told_as_failed(node: Node) -> None
     context = build_context(SecondaryCaptureImageStorage, [ExplicitVRLittleEndian])
     came, statuses = get(node, context, QueryRetrieveLevel="STUDY", StudyInstanceUID=STUDY)
     assert (came, statuses[-1].Status, statuses[-1].NumberOfFailedSuboperations) == ([], 0xA702, 2)
+
+
+def test_what_who_asks_by_c_get_has_when_it_aborts_is_in_the_audit_trail(tmp_path: Path, sources: list[Path]) -> None:
+    with impatient(tmp_path, sources) as node:
+        syntaxes = [ExplicitVRLittleEndian, JPEG2000Lossless]
+        contexts = [build_context(XRayAngiographicImageStorage, [syntax]) for syntax in syntaxes]
+        got: list[str] = []
+
+        def second_aborts(event: evt.Event) -> int:
+            got.append(event.request.AffectedSOPInstanceUID)
+            if len(got) == 2:
+                event.assoc.abort()
+                # Else pynetdicom waits for the node's last word.
+                event.assoc.dimse.msg_queue.put((None, None))
+            return 0x0000
+
+        get(node, *contexts, stored=second_aborts, QueryRetrieveLevel="STUDY", StudyInstanceUID=STUDY)
+        assert got == [f"{STUDY}.1.1", f"{STUDY}.1.2"]
+        assert_told_as_failed(node, sent=1, not_sent=1)
 
 
 def test_a_lossy_object_goes_out_decoded_to_who_takes_no_lossy_form(node: Node, sources: list[Path]) -> None:

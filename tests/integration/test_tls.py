@@ -17,16 +17,22 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 from config.errors import ConfigError, PeerUnavailable
 from config.listener import AllowedPeer, FurtherTitle
 from config.routes import Destination, RouteTable
+from dicom_node.audit import Action
 from dicom_node.checks import Level, check_certificates
 from dicom_node.network import tls
 from dicom_node.network.contexts import commitment_contexts
-from dicom_node.network.sender import Address, associated, echo, send
+from dicom_node.network.sender import Address, associated, echo, identified, send
 from dicom_node.network.tls import Credentials
+from dicom_node.workflow.delivery import Courier
+from storage.database import Database
+from storage.files import ObjectStore
+from storage.states import DeliveryState
 from tests.captured_log import captured_log
 from tests.certificates import Authority, Issued
 from tests.integration.test_commitment import XA, ask
-from tests.listening import Node, cine, listening
+from tests.listening import QUICK, Node, cine, listening
 from tests.peers import Orthanc, echoscu, free_port, orthanc, storescp, storescu, wait_until
+from tests.stored_jobs import deliveries, reconstructed, steps, story
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +77,12 @@ def test_storescu_sends_over_tls_and_the_bytes_are_kept(node, hospital, carm, tm
     assert told.statuses == [0x0000]
     (kept,) = node.objects()
     assert kept.calling_ae == "CARM"
+    assert data_set(node.store.path(kept.digest)) == data_set(path)
+
+
+def data_set(path: Path) -> bytes:
+    """The bytes of a file behind its File Meta Information."""
+    return path.read_bytes()[identified(path).data_set_begins :]
 
 
 def test_the_plain_port_beside_it_serves_those_who_need_no_certificate(node):
@@ -170,11 +182,7 @@ _EXPIRED = "Its certificate is not trusted: certificate has expired."
         ("none", ["-tls1_3"], _NOT_SHOWN),
         ("stranger", [], _STRANGE),
         ("expired", [], _EXPIRED),
-        (
-            "short key",
-            ["-cipher", "DEFAULT@SECLEVEL=0"],
-            "Its certificate is not trusted: EE certificate key too weak.",
-        ),
+        ("short key", ["-cipher", "DEFAULT@SECLEVEL=0"], _TOO_SHORT),
     ],
     ids=lambda value: "".join(value[:2]) if isinstance(value, list) else None,
 )
@@ -189,7 +197,7 @@ def test_openssl_is_refused_and_told_why_by_an_alert(node, hospital, certificate
 @pytest.mark.parametrize(
     ("shows", "options", "reason"),
     [
-        # The retired profile, of TLS 1.0 to 1.2 with AES in CBC mode.
+        # Its retired profile: up to TLS 1.2, and only with AES in CBC mode.
         ("good", ["+pa"], _NO_CIPHER_SUITE),
         ("none", [], _NOT_SHOWN),
         ("stranger", [], _STRANGE),
@@ -347,6 +355,59 @@ def test_a_destination_of_a_stranger_is_not_sent_to(pacs, own, tmp_path):
     stranger = Authority(tmp_path / "elsewhere", "Elsewhere")
     with pytest.raises(PeerUnavailable, match="self-signed certificate in certificate chain"):
         echo(pacs, "FULLFIELD", 30, Credentials(stranger.settings(own)))
+
+
+@contextmanager
+def openssl_server(*options: str) -> Iterator[int]:
+    """A port on which openssl's server asks for a certificate, and then knows no DICOM."""
+    port = free_port()
+    command = ["openssl", "s_server", "-accept", str(port), "-Verify", "1", *options]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+        try:
+            assert server.stdout is not None
+            assert any(line.startswith(b"ACCEPT") for line in server.stdout)
+            yield port
+        finally:
+            server.kill()
+
+
+@pytest.mark.parametrize(
+    ("shows", "options", "reason"),
+    [
+        ("good", ["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"], _NO_VERSION),
+        ("good", ["-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA"], "It accepts no cipher suite of this node."),
+        ("stranger", [], _STRANGE),
+        ("expired", [], _EXPIRED),
+        ("short key", ["-cipher", "DEFAULT@SECLEVEL=0"], _TOO_SHORT),
+    ],
+    ids=lambda value: "".join(value[:2]) if isinstance(value, list) else None,
+)
+def test_a_delivery_to_an_openssl_server_that_is_not_as_the_profile_asks_is_postponed_and_told_why(
+    tmp_path, hospital, own, certificates, shows, options, reason
+):
+    database, store = Database(f"sqlite:///{tmp_path / 'fullfield.db'}"), ObjectStore(tmp_path / "store")
+    database.migrate()
+    job = reconstructed(database, store, "pacs", objects=1)
+    with openssl_server(*options, *hospital.openssl(certificates[shows])) as port:
+        pacs = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": port}
+        table = RouteTable(destinations=(Destination(**pacs, tls=True, certificate="carm1.hospital"),))
+        courier = Courier(
+            database,
+            store,
+            QUICK,
+            table=lambda: table,
+            calling_ae="FULLFIELD",
+            name="node",
+            credentials=Credentials(hospital.settings(own)),
+        )
+        courier.start()
+        wait_until(lambda: Action.DELIVERY_POSTPONED in steps(database, job), what="a postponed delivery")
+        courier.stop()
+    told = next(row for row in story(database, job) if row.action == Action.DELIVERY_POSTPONED)
+    (delivery,) = deliveries(database, job)
+    database.close()
+    assert told.details["reason"] == f"PACS at 127.0.0.1:{port} cannot be called over TLS: {reason}"
+    assert delivery.state == DeliveryState.WAITING
 
 
 def test_nothing_falls_back_to_a_connection_without_tls(hospital, own, tmp_path):

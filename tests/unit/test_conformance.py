@@ -1,10 +1,12 @@
 """The conformance statement tells of all that a node negotiates, answers and makes."""
 
+import re
 from functools import cache
 
 import pytest
 from pydicom.uid import UID
 
+from config.routes import Destination, Route
 from dicom_node.commands.conformance import ANSWERS
 from dicom_node.commands.conformance_tables import offered
 from dicom_node.commands.reference import PAGES
@@ -37,6 +39,20 @@ def test_every_status_of_the_node_stands_in_the_statement_with_its_service(statu
 def test_every_object_that_the_node_makes_stands_in_the_statement():
     made = page().partition("### 8.1")[2].partition("### 8.2")[0]
     assert [uid for uid in (*PICTURES, *BESIDE) if f"| {uid} |" not in made] == []
+
+
+#: Keys that say which objects take a route and when, what the model does, and where a destination is and who is let in
+#: there; with all others a peer negotiates or gets something else.
+OF_NO_CONCERN_TO_A_PEER = {
+    Destination: {"name", "host", "port", "user", "token"},
+    Route: {"name", "match", "complete", "quiet_seconds", "profile", "mode", "priority", "destinations"},
+}
+
+
+@pytest.mark.parametrize("table", OF_NO_CONCERN_TO_A_PEER, ids=lambda table: table.__name__)
+def test_every_key_of_the_routes_file_that_a_peer_notices_stands_in_the_statement(table):
+    noticed = set(table.model_fields) - OF_NO_CONCERN_TO_A_PEER[table]
+    assert [key for key in sorted(noticed) if not re.search(rf"`{key}[` ]", page())] == []
 
 
 def test_every_request_of_dicomweb_stands_in_the_statement():

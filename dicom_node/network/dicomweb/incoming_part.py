@@ -20,6 +20,7 @@ from dicom_node.sop_classes import RECEIVED
 
 #: Within so many bytes the File Meta Information has ended.
 _HEAD = 1 << 16
+#: Characters of a UID (PS3.5 9.1); no answer could name a longer one.
 _LONGEST_UID = 64
 
 
@@ -39,7 +40,7 @@ class IncomingPart:
         self._header = b""
         self._file = IncomingFile(receiving, lambda: self._header, has_room, largest)
         self._largest = largest
-        #: What the part says that it is; of a part that says nothing the UIDs are empty.
+        #: What the part says that it is; of a part that says nothing, or more than a UID holds, the UIDs are empty.
         self.request = StoreRequest(
             peer=peer,
             sop_class_uid="",
@@ -80,9 +81,11 @@ class IncomingPart:
         head, self._head = bytes(self._head or b""), None
         try:
             meta, length = _read_meta(head)
-            self.request = _request(meta, self.request)
-            self._header = _header(self.request)
-            _check(self.request)
+            request = _request(meta, self.request)
+            _check_lengths(request)
+            self.request = request
+            self._header = _header(request)
+            _check(request)
         except Unacceptable as error:
             self._error = error
             return
@@ -106,7 +109,7 @@ def _read_meta(head: bytes) -> tuple[FileMetaDataset, int]:
 def _request(meta: FileMetaDataset, request: StoreRequest) -> StoreRequest:
     def uid(keyword: str) -> str:
         try:
-            return printable(str(meta.get(keyword) or ""))[:_LONGEST_UID]
+            return printable(str(meta.get(keyword) or ""))
         except Exception:
             # A value is decoded when it is asked for, and foreign bytes can raise anything; it counts as missing.
             return ""
@@ -118,6 +121,17 @@ def _request(meta: FileMetaDataset, request: StoreRequest) -> StoreRequest:
         transfer_syntax_uid=uid("TransferSyntaxUID"),
         study_instance_uid=request.study_instance_uid,
     )
+
+
+def _check_lengths(request: StoreRequest) -> None:
+    for what, uid in (
+        ("SOP Instance UID", request.sop_instance_uid),
+        ("SOP Class UID", request.sop_class_uid),
+        ("Transfer Syntax UID", request.transfer_syntax_uid),
+    ):
+        if len(uid) > _LONGEST_UID:
+            said = f"The part's {what} has {len(uid)} characters; {_LONGEST_UID} are the most (PS3.5 9.1)."
+            raise Unacceptable(Status.CANNOT_UNDERSTAND, said)
 
 
 def _header(request: StoreRequest) -> bytes:
