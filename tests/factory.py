@@ -121,6 +121,17 @@ def xa(
     return dataset
 
 
+def table(first: int = 0, **attributes: Any) -> Dataset:
+    """A look-up table of 4096 entries for the values from `first` on, which darkens what lies between its ends."""
+    made = Dataset()
+    made.LUTDescriptor = [4096, first, 16]
+    made["LUTDescriptor"].VR = "SS" if first < 0 else "US"
+    made.add_new("LUTData", "OW", (np.linspace(0, 1, 4096) ** 2 * 65535).astype("<u2").tobytes())
+    for keyword, value in attributes.items():
+        setattr(made, keyword, value)
+    return made
+
+
 def write(dataset: Dataset, path: Path, transfer_syntax: str | None = None) -> Path:
     """Write a part-10 file, in another transfer syntax if one is named, and return its path."""
     if transfer_syntax in _DCMTK:

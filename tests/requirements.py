@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
@@ -18,7 +19,7 @@ def faults(dataset: Dataset, modules_of: Callable[[str], list[Module]]) -> list[
     """What the modules of the data set's class require and it lacks.
 
     Modules that the class makes mandatory are checked, and others of which the data set has what no mandatory
-    one shares: any attribute of a conditional module, one of type 1 of a free one.
+    one shares: any attribute of a conditional module, one of type 1 or 1C of a free one.
     """
     modules = [module for module in modules_of(str(dataset.SOPClassUID)) if not _is_passed_over(dataset, module)]
     mandatory = [module for module in modules if module.usage == "M"]
@@ -28,7 +29,10 @@ def faults(dataset: Dataset, modules_of: Callable[[str], list[Module]]) -> list[
         module
         for module in modules
         if module.usage != "M"
-        and any(row.keyword in own and not row.path and (module.usage == "C" or row.type == "1") for row in module.rows)
+        and any(
+            row.keyword in own and not row.path and (module.usage == "C" or row.type in ("1", "1C"))
+            for row in module.rows
+        )
     ]
     return [fault for module in mandatory + used for fault in _module_faults(dataset, module)]
 
@@ -55,9 +59,10 @@ def _module_faults(dataset: Dataset, module: Module) -> Iterator[str]:
                     continue
             if name == "FrameIncrementPointer" and dataset.NumberOfFrames == 1:
                 continue  # C.8.6.3 overrides C.7.6.6: only with more than one frame
-            if row.type.startswith("1") and (row.keyword not in item or item[row.keyword].is_empty):
+            at = PLANE.get(row.keyword, row.keyword)
+            if row.type.startswith("1") and (at not in item or item[at].is_empty):
                 yield f"{module.key}: {name} ({row.type}) is missing or empty"
-            if row.type.startswith("2") and row.keyword not in item:
+            if row.type.startswith("2") and at not in item:
                 yield f"{module.key}: {name} ({row.type}) is missing"
 
 
@@ -82,9 +87,10 @@ def multiframe(dataset):
     )
 
 
-def logarithmic(dataset):
-    """Of the modality LUT of an X-ray image (Table A.14-1)."""
-    return dataset.SOPClassUID in X_RAY_CLASSES and dataset.PixelIntensityRelationship == "LOG"
+def rescaled(dataset):
+    """There is grey to rescale (C.8.6.3), and no table in its place (C.11.1)."""
+    grey = dataset.get("BitsStored") != 1 and dataset.get("SamplesPerPixel") != 3
+    return grey and "ModalityLUTSequence" not in dataset
 
 
 def collimated_by(shape):
@@ -107,8 +113,17 @@ def has(keyword):
     return lambda dataset: keyword in dataset
 
 
+def without(keyword):
+    return lambda dataset: keyword not in dataset
+
+
 X_RAY_CLASSES = (XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage)
 FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+#: Where the first overlay has what keywords of a repeating group name.
+PLANE = {
+    keyword_for_tag(0x60000000 + element): 0x60000000 + element
+    for element in (0x10, 0x11, 0x40, 0x50, 0x100, 0x102, 0x3000)
+}
 #: The macros that each frame of a segmentation without a frame of reference has (Table A.51-2).
 MACROS = {
     f"PerFrameFunctionalGroupsSequence.{macro}"
@@ -243,13 +258,13 @@ CONDITIONS = {
     "CenterOfCircularCollimator": collimated_by("CIRCULAR"),
     "RadiusOfCircularCollimator": collimated_by("CIRCULAR"),
     "VerticesOfThePolygonalCollimator": collimated_by("POLYGONAL"),
-    "RescaleIntercept": lambda dataset: multiframe(dataset) or logarithmic(dataset),
-    "RescaleSlope": lambda dataset: multiframe(dataset) or logarithmic(dataset),
-    "RescaleType": lambda dataset: multiframe(dataset) or logarithmic(dataset),
+    "RescaleIntercept": rescaled,
+    "RescaleSlope": rescaled,
+    "RescaleType": rescaled,
     "WindowCenter": has("WindowWidth"),
     "WindowWidth": has("WindowCenter"),
-    "VOILUTSequence": never,
-    "ModalityLUTSequence": never,
+    "VOILUTSequence": without("WindowCenter"),
+    "ModalityLUTSequence": without("RescaleIntercept"),
     "SourceImageSequence.ReferencedFrameNumber": lambda dataset: (
         not multiframe(dataset) and dataset.InstanceNumber > 10_000
     ),

@@ -21,7 +21,7 @@ from playwright.sync_api import Page, sync_playwright
 from tests.nodes import LONG
 from tests.peers import Orthanc, orthanc
 
-PLUGINS = [f"/usr/share/orthanc/plugins/libOrthanc{name}.so" for name in ("WebViewer", "Gdcm")]
+PLUGINS = "/usr/share/orthanc/plugins/libOrthanc{}.so"
 #: Above and below a square picture there is room for what the viewer writes into the corners.
 WIDTH, HEIGHT, TIMELINE = 700, 900, 20
 
@@ -49,10 +49,11 @@ class Screen:
 
 
 @contextmanager
-def viewer(folder: Path) -> Iterator[Screen]:
-    """A viewer on an archive of its own."""
+def viewer(folder: Path, *decoders: str) -> Iterator[Screen]:
+    """A viewer on an archive of its own; decoders: plug-ins beside those that the viewer has itself, such as `Gdcm`."""
+    plugins = [PLUGINS.format(name) for name in ("WebViewer", *decoders)]
     with (
-        orthanc(folder / "orthanc", Plugins=PLUGINS, WebViewer={"CachePath": str(folder / "cache")}) as pacs,
+        orthanc(folder / "orthanc", Plugins=plugins, WebViewer={"CachePath": str(folder / "cache")}) as pacs,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
@@ -64,7 +65,7 @@ def viewer(folder: Path) -> Iterator[Screen]:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as place, viewer(Path(place)) as screen:
+    with tempfile.TemporaryDirectory() as place, viewer(Path(place), "Gdcm") as screen:
         shots = [screen.screenshot(Path(name).read_bytes()) for name in sys.argv[2:]]
     whole = Image.new("RGB", (WIDTH * len(shots), HEIGHT))
     for number, shot in enumerate(shots):

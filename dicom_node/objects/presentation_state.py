@@ -11,6 +11,8 @@ from highdicom.color import CIELabColor
 from highdicom.pr import GraphicLayer, GraphicObject, TextObject
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence as Items
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
 from config.mark import Mark
@@ -22,12 +24,14 @@ from dicom_node.objects.outline import box_of, outlines
 from dicom_node.objects.references import reference, series_reference
 from dicom_node.objects.source_header import copy_attributes, read_value
 from dicom_node.objects.views import always, ever, still_views
+from inference.grey_mapping import modality_lut_shows
 from inference.reconstruction import Reconstruction
 
 #: Frame numbers that one reference names: as text they have to fit into 65534 bytes (PS3.5 7.1.2).
 _MOST_FRAMES = 10_000
 _LAYER = "GENERATED"
 _OVERLAY = 0x6000
+_WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
 
 
 def presentation_states(
@@ -93,16 +97,22 @@ class _State(Companion):
         self.DisplayedAreaSelectionSequence = [area]
 
     def _show_grey_of(self, picture: Dataset) -> None:
-        """Modality LUT (C.11.1), Softcopy VOI LUT (C.11.8) and Softcopy Presentation LUT (C.11.6)."""
-        if read_value(picture, "ModalityLUTSequence"):
+        """Modality LUT (C.11.1), Softcopy VOI LUT (C.11.8) and Softcopy Presentation LUT (C.11.6).
+
+        What a state says is applied: a modality LUT that is no step of display stays in the picture (C.8.7.1.1.2), and
+        of its windows and tables the state has the one that is shown.
+        """
+        if modality_lut_shows(picture) and read_value(picture, "ModalityLUTSequence"):
             copy_attributes(picture, self, ("ModalityLUTSequence",))
-        else:
+        elif modality_lut_shows(picture):
             copy_attributes(picture, self, ("RescaleSlope", "RescaleIntercept", "RescaleType"))
-        window = Dataset()
-        keywords = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction", "VOILUTSequence")
-        copy_attributes(picture, window, keywords)
-        if "WindowWidth" in window or "VOILUTSequence" in window:
-            self.SoftcopyVOILUTSequence = [window]
+        shown = Dataset()
+        copy_attributes(picture, shown, _WINDOW if "WindowWidth" in picture else ("VOILUTSequence",))
+        for element in shown:
+            if isinstance(element.value, MultiValue | Items):
+                element.value = element.value[:1]
+        if len(shown):
+            self.SoftcopyVOILUTSequence = [shown]
         inverse = picture.PhotometricInterpretation == "MONOCHROME1"
         self.PresentationLUTShape = "INVERSE" if inverse else "IDENTITY"
 

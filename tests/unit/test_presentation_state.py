@@ -15,16 +15,16 @@ from dicom_node.objects.presentation_state import presentation_states
 from dicom_node.objects.report import ReportDraft
 from dicom_node.objects.secondary_capture import secondary_captures
 from inference.aperture import apertures_from_attributes
-from tests.factory import Box, measured, reconstruction, write, xa
+from tests.factory import Box, measured, reconstruction, table, write, xa
 
 
-def made(source, aperture=None, elsewhen=None, mark=None):
+def made(source, aperture=None, elsewhen=None, mark=None, profile="multiframe_sc"):
     """The pictures and the states beside them, as a peer reads them, and the reconstruction they are of."""
     result = reconstruction(source, aperture)
     if elsewhen is not None:
         result = replace(result, elsewhen=elsewhen)
     mark = mark or Mark()
-    pictures = secondary_captures(source, result, route="chest", mark=mark)
+    pictures = secondary_captures(source, result, route="chest", mark=mark, profile=profile)
     origin = Origin.of(result.provenance, route="chest", mark=mark)
     states = presentation_states(source, pictures, result, origin=origin)
     return pictures, [read(state) for state in states], result
@@ -90,11 +90,27 @@ def test_dcmtk_shows_what_a_bitmap_shutter_leaves_open_and_nothing_else(tmp_path
     assert np.ptp(everything[inside]) > 60
 
 
-@pytest.mark.parametrize("cine", [{}, {"photometric": "MONOCHROME1"}, {"frames": 3, "signed": True}])
-def test_the_grey_of_the_picture_is_kept(cine, tmp_path):
-    (picture, *_), (marked, _), _ = made(xa(**cine))
+NO_WINDOW = ["WindowCenter", "WindowWidth"]
+
+
+@pytest.mark.parametrize(
+    ("cine", "option"),
+    [
+        ({}, "--use-window"),
+        ({"photometric": "MONOCHROME1"}, "--use-window"),
+        ({"frames": 3, "signed": True}, "--use-window"),
+        ({"WindowCenter": [900, 2048], "WindowWidth": [1500, 4096]}, "--use-window"),
+        ({"VOILUTSequence": [table(), table(LUTExplanation="another")], "missing": NO_WINDOW}, "--use-voi-lut"),
+        ({"VOILUTSequence": [table()]}, "--use-window"),
+        ({"PixelIntensityRelationship": "LOG", "RescaleSlope": "0.5", "RescaleIntercept": "1"}, "--use-window"),
+        ({"PixelIntensityRelationship": "LOG", "ModalityLUTSequence": [table(ModalityLUTType="US")]}, "--use-window"),
+    ],
+)
+@pytest.mark.parametrize("profile", ["multiframe_sc", "like_source"])
+def test_the_grey_of_the_picture_is_kept(cine, option, profile, tmp_path):
+    (picture, *_), (marked, _), _ = made(xa(**cine), profile=profile)
     through = shown(picture, marked, tmp_path)
-    subprocess.run(["dcm2pnm", "--use-window", "1", tmp_path / "picture.dcm", tmp_path / "plain.pgm"], check=True)
+    subprocess.run(["dcm2pnm", option, "1", tmp_path / "picture.dcm", tmp_path / "plain.pgm"], check=True)
     assert np.abs(np.array(Image.open(tmp_path / "plain.pgm")).astype(int) - through).max() <= 1
 
 
