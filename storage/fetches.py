@@ -145,7 +145,7 @@ def fetch_behind(
     """The fetch for which an object arrives; None for one that nobody here has asked for.
 
     mover: the Move Originator that its request names (PS3.7 9.1.1.1.8), to whom it is due whatever it is. An archive
-    that names none is believed by what it was asked for, while it is.
+    that names none, or itself as pynetdicom's does, is believed by what it was asked for, while it is.
     """
     query = select(Fetch).where(or_(Fetch.study_instance_uid == study_instance_uid, Fetch.state == FetchState.ASKED))
 
@@ -158,7 +158,7 @@ def fetch_behind(
         if mover is not None and mover == fetch.calling_ae:
             return fetch
         asked_now = fetch.state == FetchState.ASKED and is_asked_for(fetch, series_instance_uid, sop_instance_uid)
-        if mover is None and asked_now and calling_ae == fetch.archive_ae:
+        if mover in (None, fetch.archive_ae) and asked_now and calling_ae == fetch.archive_ae:
             return fetch
     return None
 

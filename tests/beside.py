@@ -62,7 +62,7 @@ _OF_PATIENT_AND_STUDY = (
 
 def dose_report(cine: Dataset) -> Dataset:
     """An X-Ray Radiation Dose SR (PS3.3 A.35.8) of one plane and one event, after TID 10001, 10002, 10003 and 10004."""
-    report = _of_study_of(cine, XRayRadiationDoseSRStorage, "SR")
+    report = of_study_of(cine, XRayRadiationDoseSRStorage, "SR")
     report.ReferencedPerformedProcedureStepSequence = []
     report.PerformedProcedureCodeSequence = []
     report.CompletionFlag = "COMPLETE"
@@ -207,7 +207,7 @@ def _no_shift(frames: list[int]) -> Dataset:
 
 
 def _capture(cine: Dataset, sop_class: str, shape: tuple[int, ...]) -> Dataset:
-    capture = _of_study_of(cine, sop_class, "OT")
+    capture = of_study_of(cine, sop_class, "OT")
     capture.ConversionType = "WSD"
     capture.ImageType = ["DERIVED", "SECONDARY"]
     capture.PatientOrientation = ""
@@ -221,7 +221,7 @@ def _capture(cine: Dataset, sop_class: str, shape: tuple[int, ...]) -> Dataset:
     return capture
 
 
-def _of_study_of(cine: Dataset, sop_class: str, modality: str) -> Dataset:
+def of_study_of(cine: Dataset, sop_class: str, modality: str) -> Dataset:
     """An object of a series of its own, in the study of a cine."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()

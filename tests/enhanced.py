@@ -34,26 +34,18 @@ def enhanced_xa(
     """
     image = _enhanced(EnhancedXAImageStorage, frames, "CARM", options)
     image.CArmPositionerTabletopRelationship = "YES"
+    image.PatientOrientationCodeSequence = [code("102538003", "SCT", "recumbent")]
+    image.PatientOrientationCodeSequence[0].PatientOrientationModifierCodeSequence = [code("40199007", "SCT", "supine")]
+    image.PatientGantryRelationshipCodeSequence = [code("102540008", "SCT", "headfirst")]
+    del image.PatientPosition  # Either is there (PS3.3 C.7.3.1).
     shared = image.SharedFunctionalGroupsSequence[0]
-    shared.XRayGeometrySequence = [_item(DistanceSourceToIsocenter=750, DistanceSourceToDetector=1100)]
+    shared.XRayGeometrySequence = [item(DistanceSourceToIsocenter=750, DistanceSourceToDetector=1100)]
     shared.ProjectionPixelCalibrationSequence = [
-        _item(
-            DistanceObjectToTableTop=100, ObjectPixelSpacingInCenterOfBeam=[0.205, 0.205], TableHeight=10, BeamAngle=0
-        )
+        item(DistanceObjectToTableTop=100, ObjectPixelSpacingInCenterOfBeam=[0.205, 0.205], TableHeight=10, BeamAngle=0)
     ]
-    shared.TablePositionSequence = [
-        _item(
-            TableTopVerticalPosition=10,
-            TableTopLongitudinalPosition=500,
-            TableTopLateralPosition=0,
-            TableHorizontalRotationAngle=0,
-            TableHeadTiltAngle=0,
-            TableCradleTiltAngle=0,
-        )
-    ]
-    shared.PatientOrientationInFrameSequence = [_item(PatientOrientation=["L", "F"])]
+    shared.PatientOrientationInFrameSequence = [item(PatientOrientation=["L", "F"])]
     for group, angle in zip(image.PerFrameFunctionalGroupsSequence, _of_each(primary, frames), strict=True):
-        group.PositionerPositionSequence = [_item(PositionerPrimaryAngle=angle, PositionerSecondaryAngle=-10)]
+        group.PositionerPositionSequence = [item(PositionerPrimaryAngle=angle, PositionerSecondaryAngle=-10)]
     _put_spacing(image, _of_each(spacing, frames))
     return image
 
@@ -62,7 +54,7 @@ def enhanced_xrf(*, frames: int = 4, **options: Any) -> Dataset:
     """An Enhanced XRF image of a column stand; options: of xa."""
     image = _enhanced(EnhancedXRFImageStorage, frames, "COLUMN", {"Modality": "RF"} | options)
     for group in image.PerFrameFunctionalGroupsSequence:
-        group.PositionerPositionSequence = [_item(ColumnAngulationPatient=0)]
+        group.PositionerPositionSequence = [item(ColumnAngulationPatient=0)]
     _put_spacing(image, [0.3] * frames)
     return image
 
@@ -70,13 +62,23 @@ def enhanced_xrf(*, frames: int = 4, **options: Any) -> Dataset:
 def _enhanced(sop_class: str, frames: int, positioner: str, options: dict[str, Any]) -> Dataset:
     image = xa(sop_class=sop_class, frames=frames, attributes_say="collimator", **options)
     shared = Dataset()
-    shared.FrameVOILUTSequence = [_item(WindowCenter=image.WindowCenter, WindowWidth=image.WindowWidth)]
+    shared.FrameVOILUTSequence = [item(WindowCenter=image.WindowCenter, WindowWidth=image.WindowWidth)]
     shared.FrameAnatomySequence = [
-        _item(FrameLaterality="U", AnatomicRegionSequence=[_code("43799004", "SCT", "Thorax")]),
+        item(FrameLaterality="U", AnatomicRegionSequence=[code("43799004", "SCT", "Thorax")]),
     ]
-    shared.IrradiationEventIdentificationSequence = [_item(IrradiationEventUID="1.2.3.4")]
+    shared.IrradiationEventIdentificationSequence = [item(IrradiationEventUID="1.2.3.4")]
+    shared.TablePositionSequence = [
+        item(
+            TableTopVerticalPosition=10,
+            TableTopLongitudinalPosition=500,
+            TableTopLateralPosition=0,
+            TableHorizontalRotationAngle=0,
+            TableHeadTiltAngle=0,
+            TableCradleTiltAngle=0,
+        )
+    ]
     if "CollimatorShape" in image:
-        shared.CollimatorShapeSequence = [_item(**{keyword: image[keyword].value for keyword in _COLLIMATOR})]
+        shared.CollimatorShapeSequence = [item(**{keyword: image[keyword].value for keyword in _COLLIMATOR})]
     image.SharedFunctionalGroupsSequence = [shared]
     image.PerFrameFunctionalGroupsSequence = [_content(frame) for frame in range(frames)]
     for keyword in (*_NOT_AT_THE_ROOT, *_COLLIMATOR):
@@ -84,7 +86,7 @@ def _enhanced(sop_class: str, frames: int, positioner: str, options: dict[str, A
             delattr(image, keyword)
     image.ImageType = ["ORIGINAL", "PRIMARY", "", "NONE"]
     image.AcquisitionDateTime = "20240102101200"
-    image.PlanesInAcquisition = "SINGLE PLANE"
+    image.PlanesInAcquisition, image.PlaneIdentification = "SINGLE PLANE", "MONOPLANE"
     image.ContentQualification = "PRODUCT"
     image.BurnedInAnnotation = "NO"
     image.PresentationLUTShape = "IDENTITY"
@@ -103,7 +105,7 @@ def _enhanced(sop_class: str, frames: int, positioner: str, options: dict[str, A
 def _put_spacing(image: Dataset, spacing: Sequence[float]) -> None:
     for group, mm in zip(image.PerFrameFunctionalGroupsSequence, spacing, strict=True):
         group.FramePixelDataPropertiesSequence = [
-            _item(
+            item(
                 FrameType=["ORIGINAL", "PRIMARY", "", "NONE"],
                 PixelIntensityRelationship="LIN",
                 PixelIntensityRelationshipSign=1,
@@ -118,9 +120,9 @@ def _content(frame: int) -> Dataset:
     group = Dataset()
     moment = f"20240102101200.{frame}"
     group.FrameContentSequence = [
-        _item(FrameReferenceDateTime=moment, FrameAcquisitionDateTime=moment, FrameAcquisitionDuration=8)
+        item(FrameReferenceDateTime=moment, FrameAcquisitionDateTime=moment, FrameAcquisitionDuration=8)
     ]
-    group.FrameDetectorParametersSequence = [_item(DetectorActiveTime=8)]
+    group.FrameDetectorParametersSequence = [item(DetectorActiveTime=8)]
     return group
 
 
@@ -128,11 +130,11 @@ def _of_each(value: float | Sequence[float], frames: int) -> Sequence[float]:
     return [value] * frames if isinstance(value, int | float) else value
 
 
-def _code(value: str, scheme: str, meaning: str) -> Dataset:
-    return _item(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)
+def code(value: str, scheme: str, meaning: str) -> Dataset:
+    return item(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)
 
 
-def _item(**attributes: Any) -> Dataset:
+def item(**attributes: Any) -> Dataset:
     item = Dataset()
     for keyword, value in attributes.items():
         setattr(item, keyword, value)

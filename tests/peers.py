@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -232,6 +233,23 @@ def dcmqrscp(folder: Path, *, ae_title: str = "DCMQRSCP", port: int = 0, **hosts
     )
     with _process(["dcmqrscp", "-c", str(folder / "dcmqrscp.cfg")], folder / "log") as process:
         wait_until(lambda: _listens(port, process), what="dcmqrscp")
+        yield Peer(ae_title, port, folder / "objects", process.pid)
+
+
+@contextmanager
+def qrscp(folder: Path, *, ae_title: str = "QRSCP", port: int = 0, **hosts: int) -> Iterator[Peer]:
+    """pynetdicom's archive, which moves objects to these hosts: their AE titles, and their ports here."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = port or free_port()
+    known = "".join(f"[{title}]\naddress: 127.0.0.1\nport: {at}\n" for title, at in hosts.items())
+    (folder / "qrscp.ini").write_text(
+        f"[DEFAULT]\nae_title: {ae_title}\nbind_address: 127.0.0.1\nport: {port}\nmax_pdu: 16382\n"
+        "acse_timeout: 30\ndimse_timeout: 30\nnetwork_timeout: 30\n"
+        f"instance_location: {folder / 'objects'}\ndatabase_location: {folder / 'index.sqlite'}\n{known}"
+    )
+    command = [sys.executable, "-m", "pynetdicom", "qrscp", "-c", str(folder / "qrscp.ini")]
+    with _process(command, folder / "log") as process:
+        wait_until(lambda: _listens(port, process), what="qrscp")
         yield Peer(ae_title, port, folder / "objects", process.pid)
 
 

@@ -30,7 +30,7 @@ from storage.schema import Fetch
 from storage.states import FetchState, ObjectKind
 from tests.factory import write, xa
 from tests.listening import QUICK, Node, listening
-from tests.peers import Peer, dcmqrscp, free_port, orthanc, storescu, wait_until
+from tests.peers import Peer, dcmqrscp, free_port, orthanc, qrscp, storescu, wait_until
 
 TITLE = "ORTHANC"
 OVER = (FetchState.FETCHED, FetchState.REFUSED, FetchState.ABANDONED)
@@ -118,14 +118,15 @@ def ward(folder: Path, port: int, node_port: int = 0, **how) -> Iterator[Ward]:
 
 @contextmanager
 def ward_and_pacs(folder: Path, program: str = "Orthanc", **how) -> Iterator[tuple[Ward, Peer]]:
+    """program: dcmtk, pynetdicom or Orthanc."""
     node_port = free_port()
-    modalities = {"node": ["FULLFIELD", "127.0.0.1", node_port]}
-    with (
-        dcmqrscp(folder / "dcmtk", ae_title=TITLE, FULLFIELD=node_port)
-        if program == "dcmtk"
-        else orthanc(folder / "orthanc", ae_title=TITLE, DicomModalities=modalities) as pacs,
-        ward(folder, pacs.port, node_port, **how) as here,
-    ):
+    if program == "Orthanc":
+        modalities = {"node": ["FULLFIELD", "127.0.0.1", node_port]}
+        archive = orthanc(folder / "orthanc", ae_title=TITLE, DicomModalities=modalities)
+    else:
+        serve = dcmqrscp if program == "dcmtk" else qrscp
+        archive = serve(folder / program, ae_title=TITLE, FULLFIELD=node_port)
+    with archive as pacs, ward(folder, pacs.port, node_port, **how) as here:
         yield here, pacs
 
 

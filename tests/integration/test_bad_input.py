@@ -36,6 +36,7 @@ from storage.objects import objects_of_job
 from storage.states import ObjectKind
 from storage.transitions import JobState
 from tests.dciodvfy import errors_in
+from tests.enhanced import enhanced_xa, enhanced_xrf
 from tests.factory import COMPRESSED, LOSSY, Box, measured, write, xa
 from tests.stored_jobs import deliveries, job_of, queue_job, queue_received, received, story
 
@@ -64,14 +65,17 @@ ACCEPTED = {
     "JPEG 2000": {"syntax": COMPRESSED[3]},
     "high-throughput JPEG 2000": {"syntax": COMPRESSED[4]},
     "high-throughput JPEG 2000, RPCL": {"syntax": COMPRESSED[5]},
+    "enhanced XA": {"maker": enhanced_xa},
+    "enhanced XRF": {"maker": enhanced_xrf},
+    "enhanced XA, JPEG 2000": {"maker": enhanced_xa, "syntax": COMPRESSED[3]},
 }
 
 
 @pytest.mark.parametrize("kind", ACCEPTED.values(), ids=ACCEPTED)
 def test_what_is_unusual_gives_a_valid_result_with_every_measured_pixel(kind, reconstructor, tmp_path):
     kind = {"frames": 2} | kind
-    syntax = kind.pop("syntax", None)
-    drawn = xa(**kind)
+    syntax, make = kind.pop("syntax", None), kind.pop("maker", xa)
+    drawn = make(**kind)
     source = dcmread(write(drawn, tmp_path / "source.dcm", syntax))
 
     results = results_of(source, reconstructor, route="all", mark=Mark(), mode="mean")
@@ -90,6 +94,21 @@ def test_what_came_deflated_big_endian_or_lossy_keeps_every_pixel_as_decoded(syn
 
     check_results(results, dcmread(path), measured(aperture_of(drawn), *frames_of(drawn).shape), tmp_path)
     assert results[0].LossyImageCompression == ("01" if syntax in LOSSY else "00")
+
+
+@pytest.mark.parametrize("make", [enhanced_xa, enhanced_xrf])
+def test_an_enhanced_image_goes_through_a_worker_to_its_results(make, node, work, tmp_path):
+    database, store = node
+    drawn = make(frames=2)
+    job = queue_job(database, store, drawn)
+
+    work()
+
+    assert (job_of(database, job).state, job_of(database, job).reason) == (JobState.RECONSTRUCTED, None)
+    assert len(deliveries(database, job)) == 5
+    with database.reading() as tx:
+        results = [dcmread(store.path(each.digest)) for each in objects_of_job(tx, job, ObjectKind.RESULT)]
+    check_results(results, drawn, measured(aperture_of(drawn), *frames_of(drawn).shape), tmp_path)
 
 
 def test_an_aperture_that_moves_between_frames_is_followed(reconstructor, tmp_path):
@@ -124,12 +143,14 @@ def frames_of(dataset: Dataset) -> np.ndarray:
 
 
 def aperture_of(dataset: Dataset) -> Box:
-    """The box that the collimator's attributes tell."""
+    """The box that the collimator's attributes tell, of an enhanced image those that all frames share."""
+    groups = dataset.get("SharedFunctionalGroupsSequence")
+    told = groups[0].CollimatorShapeSequence[0] if groups else dataset
     return Box(
-        dataset.CollimatorLeftVerticalEdge - 1,
-        dataset.CollimatorUpperHorizontalEdge - 1,
-        dataset.CollimatorRightVerticalEdge,
-        dataset.CollimatorLowerHorizontalEdge,
+        told.CollimatorLeftVerticalEdge - 1,
+        told.CollimatorUpperHorizontalEdge - 1,
+        told.CollimatorRightVerticalEdge,
+        told.CollimatorLowerHorizontalEdge,
     )
 
 

@@ -117,6 +117,9 @@ def test_what_a_dead_namesake_was_about_is_due_again(database):
         ({"mover": None, "series_instance_uid": "9"}, False),
         ({"mover": None, "study_instance_uid": "9"}, True),
         ({"mover": None, "calling_ae": "CARM"}, False),
+        ({"mover": "PACS"}, True),
+        ({"mover": "PACS", "series_instance_uid": "9"}, False),
+        ({"mover": "PACS", "calling_ae": "CARM"}, False),
     ],
 )
 def test_an_object_is_known_for_what_was_asked_for(database, how, is_asked_for):

@@ -1,6 +1,7 @@
 """Other series of a study, fetched where a route asks for it: they arrive once, and no job takes them in."""
 
 import threading
+from functools import partial
 
 import pytest
 from pydicom import dcmread
@@ -14,7 +15,7 @@ from storage.fetches import claim_fetch
 from storage.objects import keep_object
 from storage.states import FetchState, ObjectKind
 from tests.factory import reconstruction, write, xa
-from tests.peers import dcmqrscp, findscu, free_port, orthanc, storescu, wait_until
+from tests.peers import dcmqrscp, findscu, free_port, orthanc, qrscp, storescu, wait_until
 from tests.stored_jobs import received
 from tests.wards import TITLE, answer, answers, series, table, uid, ward, ward_and_archive, ward_and_pacs
 
@@ -97,12 +98,9 @@ def test_the_modalities_are_those_of_the_route(tmp_path):
         assert here.kept(ObjectKind.FETCHED) == [uid(run)]
 
 
-def test_an_archive_that_counts_nothing_sends_too_and_what_comes_again_is_kept_once(tmp_path):
-    node_port = free_port()
-    with (
-        dcmqrscp(tmp_path / "pacs", FULLFIELD=node_port) as pacs,
-        ward(tmp_path, pacs.port, node_port, title=pacs.ae_title) as here,
-    ):
+@pytest.mark.parametrize("program", ["dcmtk", "pynetdicom"])
+def test_an_archive_that_counts_nothing_sends_too_and_what_comes_again_is_kept_once(tmp_path, program):
+    with ward_and_pacs(tmp_path, program) as (here, pacs):
         sent, other = here.cine(), here.cine()
         assert storescu(pacs.port, sent, other, called=pacs.ae_title).accepted
         here.sends(sent)
@@ -116,14 +114,16 @@ def test_an_archive_that_counts_nothing_sends_too_and_what_comes_again_is_kept_o
         assert len(here.jobs()) == 2
 
 
-@pytest.mark.parametrize("program", ["dcmtk", "Orthanc"])
-def test_an_archive_that_does_not_know_the_node_refuses_and_it_is_said_what_to_mend(tmp_path, program):
-    peer = (
-        dcmqrscp(tmp_path / "pacs")
-        if program == "dcmtk"
-        else orthanc(tmp_path / "pacs", ae_title=TITLE, DicomAlwaysAllowFind=True, DicomAlwaysAllowMove=True)
-    )
-    with peer as pacs, ward(tmp_path, pacs.port, title=pacs.ae_title) as here:
+STRANGERS_TO = {
+    "dcmtk": dcmqrscp,
+    "pynetdicom": qrscp,
+    "Orthanc": partial(orthanc, ae_title=TITLE, DicomAlwaysAllowFind=True, DicomAlwaysAllowMove=True),
+}
+
+
+@pytest.mark.parametrize("archive", STRANGERS_TO.values(), ids=STRANGERS_TO)
+def test_an_archive_that_does_not_know_the_node_refuses_and_it_is_said_what_to_mend(tmp_path, archive):
+    with archive(tmp_path / "pacs") as pacs, ward(tmp_path, pacs.port, title=pacs.ae_title) as here:
         assert storescu(pacs.port, here.cine(), called=pacs.ae_title).accepted
         here.sends(here.cine())
         assert here.fetched().state == FetchState.REFUSED

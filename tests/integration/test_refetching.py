@@ -82,7 +82,7 @@ def encoded_anew(path: Path, folder: Path, syntax: str = ImplicitVRLittleEndian,
 # From a PACS
 
 
-@pytest.mark.parametrize("program", ["dcmtk", "Orthanc"])
+@pytest.mark.parametrize("program", ["dcmtk", "pynetdicom", "Orthanc"])
 @pytest.mark.parametrize("missing", [True, False])
 def test_a_pacs_gives_back_the_very_file(tmp_path, program, missing):
     with ward_and_pacs(tmp_path, program, route=AGAIN) as (here, pacs):
