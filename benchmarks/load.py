@@ -1,160 +1,206 @@
-"""Many modalities at once, for long; and a node whose worker and PACS are slower than they.
+"""Many modalities at once, for long; a worker that is slower than they; and a PACS that is slower than the worker.
 
 Soak: so many senders (dcmtk's storescu) push small objects, one association each after the other, to a node that only
-keeps them. Its memory, threads and descriptors are looked at on the way: they are to stay as they are.
-Backpressure: cines come faster than a worker reconstructs them, and results are made faster than their destination
-takes them. What waits is to be seen in the metrics, to cost the node no memory, and all to arrive.
+keeps them. Its memory, threads and descriptors are looked at on the way: they are to stay as they are. No more is under
+reception than it lets in associations; a sender that it refuses for now calls again.
+Jobs: cines come faster than a worker reconstructs them.
+Results: a worker with the harness's stand-in for the networks makes them faster than their destination takes them.
+What waits is to be seen in the metrics, to cost the node no memory, and all to arrive.
 
-    python -m benchmarks.load [--objects 20000] [--senders 64] [--cines 60]
+    python -m benchmarks.load [--objects 20000] [--senders 64] [--cines 60] [--results 60] [--pacs-seconds 1]
+
+A part whose number is 0 is left out.
 """
 
 import subprocess
+import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pynetdicom import evt
 from sqlalchemy import func, select
 
+from benchmarks._look import Look, Waiting, answers_in_words, metrics_at, watched
 from benchmarks._place import folder_on_disk
-from storage.schema import StoredObject
-from storage.states import ObjectKind
+from storage.schema import Delivery, StoredObject
+from storage.states import DeliveryState, ObjectKind
 from storage.transitions import JobState
 from tests.factory import write, xa
 from tests.harness.witness import AE_TITLE, Witness
-from tests.metrics import metrics_in
-from tests.nodes import NodeProcess
-from tests.peers import free_port
+from tests.nodes import SETTLED, NodeProcess
+from tests.peers import free_port, wait_until
 
 #: Objects of an association.
 _EACH = 50
 #: Looks at the node while objects come in.
 _LOOKS = 10
+#: Seconds an object that a PACS takes which is quicker than a worker with networks.
+_QUICK_PACS = 0.3
+#: Seconds after which a sender that was refused for now calls again.
+_CALL_AGAIN = 1.0
+#: Seconds that all may take to be delivered.
+_PATIENCE = 4 * 3600
 
 
-@dataclass(frozen=True)
-class Look:
-    """At the node's process."""
+class SlowPacs(Witness):
+    """Takes so many seconds an object."""
 
-    memory_mb: int
-    threads: int
-    descriptors: int
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        super().__init__()
 
-    @classmethod
-    def at(cls, pid: int) -> "Look":
-        """As it is now."""
-        lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-        descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-        return cls(int(lines["VmRSS"].split()[0]) >> 10, int(lines["Threads"]), descriptors)
-
-    def __str__(self) -> str:
-        return f"{self.memory_mb} MB, {self.threads} threads, {self.descriptors} descriptors"
+    def _take(self, event: evt.Event) -> int:
+        time.sleep(self._seconds)
+        return super()._take(event)
 
 
 def main(
     objects: Annotated[int, typer.Option(help="Small objects of the soak.")] = 20_000,
     senders: Annotated[int, typer.Option(help="Modalities at once.")] = 64,
-    cines: Annotated[int, typer.Option(help="Cines of the backpressure.")] = 60,
+    associations: Annotated[int, typer.Option(help="What the node lets in of them; 0: all.")] = 0,
+    cines: Annotated[int, typer.Option(help="Cines that come faster than the worker.")] = 60,
+    results: Annotated[int, typer.Option(help="Cines whose results are made faster than the PACS takes them.")] = 60,
+    pacs_seconds: Annotated[float, typer.Option(help="What that PACS takes an object.")] = 1.0,
 ) -> None:
     """Print how a node fares under load."""
     with folder_on_disk() as folder:
-        _soak(folder, objects, senders)
-        _press(folder, cines)
+        if objects:
+            # An association may begin before the node has noted the end of the one before.
+            _soak(folder, objects, senders, associations or 2 * senders)
+        if cines:
+            _press(folder / "jobs", cines, _QUICK_PACS, quick_worker=False)
+        if results:
+            _press(folder / "results", results, pacs_seconds, quick_worker=True)
 
 
-def _soak(folder: Path, objects: int, senders: int) -> None:
+def _soak(folder: Path, objects: int, senders: int, associations: int) -> None:
     small = [write(xa(rows=64, columns=64, seed=number), folder / f"{number}.dcm") for number in range(_EACH)]
-    # An association may begin before the node has noted the end of the one before.
-    limits = {"max_associations": 2 * senders}
-    node = NodeProcess(folder / "soak", {"pacs": 1}, worker={"processes": 0}, listener=limits)
+    web = free_port()
+    node = NodeProcess(
+        folder / "soak",
+        {"pacs": 1},
+        worker={"processes": 0},
+        listener={"max_associations": associations},
+        web={"port": web},
+    )
     node.routes.write_text("")
-    with node.running(), ThreadPoolExecutor(senders) as ward:
+    with node.running(), ThreadPoolExecutor(senders) as ward, watched(lambda: Waiting.at(web, node.pid)) as seen:
         print(f"soak: {senders} senders; at rest {Look.at(node.pid)}", flush=True)
-        pushes, begun, sent = objects // _EACH, time.perf_counter(), 0
+        pushes, begun, sent, refused = max(1, objects // _EACH), time.perf_counter(), 0, 0
         for done in as_completed([ward.submit(_storescu, node.port, small) for _ in range(pushes)]):
-            done.result()
+            refused += done.result()
             sent += _EACH
             if sent // _EACH % max(1, pushes // _LOOKS) == 0:
                 rate = sent / (time.perf_counter() - begun)
                 print(f"soak: {sent} objects, {rate:.0f} a second, {Look.at(node.pid)}", flush=True)
-        kept = _count(node)
-    print(f"soak: {kept} of {sent} acknowledged objects are kept")
+        kept, answers = _kept(node), answers_in_words(metrics_at(web))
+    print(
+        f"soak: {kept} of {sent} acknowledged objects are kept; by the metrics at the most "
+        f"{max(look.receptions for look in seen)} were under reception, of {associations} that max_associations lets "
+        f"in ({refused} calls were refused for now), and answers took {answers}; the node had {_megabytes(seen)}",
+        flush=True,
+    )
 
 
-def _press(folder: Path, cines: int) -> None:
-    witness = Witness()
-    witness.manners = "slow"
-    files = [write(xa(rows=64, columns=64, seed=number), folder / f"cine-{number}.dcm") for number in range(cines)]
-    web = free_port()
+def _press(folder: Path, cines: int, pacs_seconds: float, *, quick_worker: bool) -> None:
+    web, pacs = free_port(), SlowPacs(pacs_seconds)
     node = NodeProcess(
-        folder / "press",
-        {"witness": witness.port},
+        folder,
+        {"witness": pacs.port},
         titles={"witness": AE_TITLE},
         route={"complete": "multiframe", "quiet_seconds": 1.0},
         web={"port": web},
+        worker={"processes": 0 if quick_worker else 1},
     )
-    with node.running(), _watched(lambda: _waiting(web, node.pid)) as seen:
-        begun = time.perf_counter()
-        with ThreadPoolExecutor(8) as ward:
-            list(ward.map(lambda file: _storescu(node.port, [file]), files))
-        received = time.perf_counter() - begun
-        jobs = node.wait_until_settled(cines)
-        drained = time.perf_counter() - begun
-    witness.stop()
-    arrived = len(witness.versions)
+    frames = 2 if quick_worker else 4
+    files = [write(xa(rows=64, columns=64, frames=frames, seed=n), folder / f"cine-{n}.dcm") for n in range(cines)]
+    with ExitStack() as stack:
+        stack.callback(pacs.stop)
+        stack.enter_context(node.running())
+        if quick_worker:
+            stack.enter_context(_quick_worker(node))
+        with watched(lambda: Waiting.at(web, node.pid)) as seen:
+            begun = time.perf_counter()
+            with ThreadPoolExecutor(8) as ward:
+                list(ward.map(lambda file: _storescu(node.port, [file]), files))
+            received = time.perf_counter() - begun
+            wait_until(lambda: _are_made(node, cines), what="the results", seconds=_PATIENCE)
+            made = time.perf_counter() - begun
+            wait_until(lambda: _are_settled(node, cines), what="the deliveries", seconds=_PATIENCE)
+            drained = time.perf_counter() - begun
+        deliveries, acknowledged = _deliveries(node)
+        delivered = sum(job.state == JobState.DELIVERED for job in node.jobs())
     print(
-        f"backpressure: {cines} cines received in {received:.0f} s, drained in {drained:.0f} s; at the most "
-        f"{max(jobs for jobs, _, _ in seen):.0f} jobs and {max(sent for _, sent, _ in seen):.0f} deliveries waited in "
-        f"the metrics; the node had {min(mb for _, _, mb in seen)} to {max(mb for _, _, mb in seen)} MB; "
-        f"{sum(job.state == JobState.DELIVERED for job in jobs)} of {cines} jobs delivered, {arrived} objects arrived"
+        f"{'results' if quick_worker else 'jobs'}: {cines} cines received in {received:.0f} s, their results made in "
+        f"{made:.0f} s, and taken by a PACS of {pacs_seconds:g} s an object in {drained:.0f} s; by the metrics at the "
+        f"most {max(look.jobs for look in seen)} jobs and {max(look.deliveries for look in seen)} deliveries waited; "
+        f"the node had {_megabytes(seen)}; {delivered} of {cines} jobs delivered, {acknowledged} of {deliveries} "
+        f"deliveries acknowledged, {len(pacs.versions)} objects arrived, "
+        f"{sum(len(versions) > 1 for versions in pacs.versions.values())} in more than one version",
+        flush=True,
     )
 
 
-def _storescu(port: int, files: list[Path]) -> None:
-    """Send files over one association, under new UIDs; RuntimeError unless all were acknowledged."""
+@contextmanager
+def _quick_worker(node: NodeProcess) -> Iterator[None]:
+    """A worker without networks, until the end."""
+    command = [sys.executable, "-m", "benchmarks._quick_worker", "worker", "--settings", str(node.settings)]
+    with node.log.open("ab") as log, subprocess.Popen(command, stdout=log, stderr=log) as worker:
+        try:
+            yield
+        finally:
+            worker.terminate()
+
+
+def _storescu(port: int, files: list[Path]) -> int:
+    """Send files over one association, under new UIDs, as soon as the node takes any; how often it took none.
+
+    RuntimeError unless all were acknowledged.
+    """
     command = ["storescu", "-v", "+II", "-R", "-aec", "FULLFIELD", "127.0.0.1", str(port), *map(str, files)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"The node did not acknowledge all that storescu sent: {done.stdout[-600:]}")
+    refused = 0
+    while True:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if done.returncode == 0:
+            return refused
+        took_some = "(Success)" in done.stdout
+        if took_some or not any(busy in done.stdout for busy in ("Local Limit Exceeded", "OutOfResources")):
+            raise RuntimeError(f"The node did not acknowledge all that storescu sent: {done.stdout[-600:]}")
+        refused += 1
+        time.sleep(_CALL_AGAIN)
 
 
-def _count(node: NodeProcess) -> int:
+def _are_made(node: NodeProcess, cines: int) -> bool:
+    jobs = node.jobs()
+    return len(jobs) >= cines and all(job.state not in (JobState.QUEUED, JobState.RUNNING) for job in jobs)
+
+
+def _are_settled(node: NodeProcess, cines: int) -> bool:
+    jobs = node.jobs()
+    return len(jobs) >= cines and all(job.state in SETTLED for job in jobs)
+
+
+def _kept(node: NodeProcess) -> int:
     with closing(node.database()) as database, database.reading() as tx:
         originals = select(func.count()).where(StoredObject.kind == ObjectKind.ORIGINAL)
         return tx.scalars(originals).one()
 
 
-def _waiting(port: int, pid: int) -> tuple[float, float, int]:
-    """Jobs and deliveries that are not finished, by the metrics, and the node's memory in MB."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-        samples = metrics_in(answer.read().decode())
-    jobs, deliveries = (sum(samples.get(name, {}).values()) for name in ("fullfield_jobs", "fullfield_deliveries"))
-    return jobs, deliveries, Look.at(pid).memory_mb
+def _deliveries(node: NodeProcess) -> tuple[int, int]:
+    """How many there are, and how many of them the PACS has acknowledged."""
+    with closing(node.database()) as database, database.reading() as tx:
+        states = list(tx.scalars(select(Delivery.state)))
+    return len(states), states.count(DeliveryState.ACKNOWLEDGED)
 
 
-@contextmanager
-def _watched(look: Callable[[], tuple[float, float, int]]) -> Iterator[list[tuple[float, float, int]]]:
-    """What is seen twice a second until the end."""
-    seen = [look()]
-    watching = True
-
-    def watch() -> None:
-        while watching:
-            time.sleep(0.5)
-            seen.append(look())
-
-    with ThreadPoolExecutor(1) as other:
-        watcher = other.submit(watch)
-        try:
-            yield seen
-        finally:
-            watching = False
-            watcher.result()
+def _megabytes(seen: list[Waiting]) -> str:
+    memory = [look.memory_mb for look in seen]
+    return f"{min(memory)} to {max(memory)} MB"
 
 
 if __name__ == "__main__":
