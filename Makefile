@@ -35,11 +35,11 @@ run: $(INSTALLED) ## The demo's node and archive, left running until Ctrl-C
 test: $(INSTALLED) peers ## Run the tests, but for those that take minutes
 	@# Most tests wait for peers, so that more of them run at once than there are processors; the longest files begin.
 	@# PyTorch's threads would wait for each other in busy loops then: one each takes a third of the time.
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --durations 60
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --durations 60 -rs
 
 .PHONY: test-long
 test-long: $(INSTALLED) peers $(OHIF) ## Run the tests that take minutes
-	$(BIN)/pytest -m long
+	$(BIN)/pytest -m long -rs
 
 .PHONY: lint
 lint: $(INSTALLED) ## Check style, types, and which room imports which

@@ -21,8 +21,10 @@ def disk(folder: Path, megabytes: int) -> Iterator[Path]:
     """A disk of its own at a new folder; the test is skipped where that is not permitted."""
     folder.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk is not permitted here")
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        why, *_ = mounted.stderr.splitlines()
+        pytest.skip(f"no small disk: {why}")
     try:
         yield folder
     finally:

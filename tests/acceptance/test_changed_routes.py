@@ -1,4 +1,4 @@
-"""Routes that change while a job waits: it is done by its route as it was, and what comes later by the new one."""
+"""Routes that change while a job waits or runs: it is done by its route as it was, what comes later by the new one."""
 
 import signal
 import subprocess
@@ -18,6 +18,22 @@ from tests.peers import wait_until
 #: The picture goes alone, by a route that the changed file has no more.
 BEFORE = {"name": "before", "segmentation": False, "presentation_state": False, "report": False}
 AFTER = {"name": "after"}
+
+#: A worker that, with its first job begun, waits for a line before it goes on.
+WORKER = """if True:
+    import sys
+    from dicom_node.commands.main import main
+    from inference.reconstruct import Reconstructor
+
+    load = Reconstructor.load
+
+    def wait_and_load(*arguments, **options):
+        sys.stdin.readline()
+        return load(*arguments, **options)
+
+    Reconstructor.load = wait_and_load
+    main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +74,36 @@ def push(here: Hospital) -> Path:
     return cine
 
 
-@pytest.mark.parametrize("change", [reload, restart])
-def test_a_job_that_waits_is_done_by_its_route_as_it_was(
-    here: Hospital, change: Callable[[Hospital, dict[str, Any]], None]
+def call_a_worker(here: Hospital) -> subprocess.Popen[bytes]:
+    """A worker that ends when nothing more is due."""
+    command = [sys.executable, "-c", WORKER, "worker", "--once", "--settings", here.node.settings]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def call_a_worker_that_begins(here: Hospital) -> subprocess.Popen[bytes]:
+    worker = call_a_worker(here)
+    wait_until(lambda: here.node.jobs()[-1].state == JobState.RUNNING, what="the job to be begun", seconds=LONG)
+    return worker
+
+
+@pytest.mark.parametrize(
+    ("state", "change"), [(JobState.QUEUED, reload), (JobState.QUEUED, restart), (JobState.RUNNING, reload)]
+)
+def test_a_job_that_waits_or_runs_is_done_by_its_route_as_it_was(
+    here: Hospital, state: JobState, change: Callable[[Hospital, dict[str, Any]], None]
 ) -> None:
     change(here, BEFORE)
     earlier = push(here)
+    begun = call_a_worker_that_begins(here) if state == JobState.RUNNING else None
     change(here, AFTER)
     later = push(here)
-    waiting = here.node.jobs()[-2:]
-    assert [job.state for job in waiting] == [JobState.QUEUED] * 2
-    command = [sys.executable, "-m", "dicom_node", "worker", "--once", "--settings", here.node.settings]
-    subprocess.run(command, check=True, timeout=LONG, capture_output=True)
+    assert [job.state for job in here.node.jobs()[-2:]] == [state, JobState.QUEUED]
+    worker = begun or call_a_worker(here)
+    said, _ = worker.communicate(b"go on\n", timeout=LONG)
+    assert worker.returncode == 0, said
     done = here.node.wait_until_settled(len(here.node.jobs()))[-2:]
     assert [(job.route, job.state) for job in done] == [("before", JobState.DELIVERED), ("after", JobState.DELIVERED)]
+    assert [job.attempts for job in done] == [1, 1]
     made = [[row.details["route"] for row in told(here, "reconstructed") if row.job_id == job.id] for job in done]
     assert made == [["before"], ["after"] * RESULTS]
     assert all(shows(here.result(cine), cine) for cine in (earlier, later))

@@ -3,7 +3,6 @@
 import configparser
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +37,7 @@ def here(tmp_path: Path) -> Iterator[Hospital]:
 
 
 @contextmanager
-def a_sender_that_hangs(here: Hospital, cine: Path) -> Iterator[None]:
+def a_sender_that_hangs(here: Hospital, cine: Path) -> Iterator[threading.Thread]:
     """One that sends half an object, and from then on nothing, not even that it is gone."""
     wire = Wire(here.node.port)
     wire.delay = 0.05
@@ -47,7 +46,7 @@ def a_sender_that_hangs(here: Hospital, cine: Path) -> Iterator[None]:
     wait_until(lambda: received_in_part(here), what="half an object")
     wire.silent = True
     assert received_in_part(here)
-    yield
+    yield sender
     wire.silent = False
     wire.close()
     sender.join()
@@ -72,12 +71,12 @@ def test_a_stop_ends_in_its_time_while_sender_and_pacs_hang_and_the_next_start_h
     made, cut_short, under_way = here.cine(), here.cine(frames=16, rows=512, columns=512, aperture=None), here.cine(4)
     assert here.push(made).accepted
     wait_until(lambda: is_being_sent(here), what="the delivery to begin", seconds=LONG)
-    with a_sender_that_hangs(here, cut_short):
+    with a_sender_that_hangs(here, cut_short) as sender:
         assert here.push(under_way).accepted
         wait_until(lambda: here.node.jobs()[-1].state == JobState.RUNNING, what="the worker to begin", seconds=LONG)
-        begun = time.monotonic()
+        # Cut off after STOP_SECONDS it would end with 1; how long it takes is waited for, but not for a peer's hour.
         assert here.node.stop() == 0
-        assert time.monotonic() - begun < time_of_the_unit()
+        assert sender.is_alive()
     assert received_in_part(here) == []
     assert [(job.state, job.attempts, job.reason) for job in here.node.jobs()] == [
         (JobState.DELIVERING, 1, None),

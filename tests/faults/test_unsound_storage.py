@@ -107,12 +107,15 @@ def test_a_store_that_comes_back_lets_it_start(node: NodeProcess, tmp_path: Path
         assert node.told("node_started") == 2
 
 
-def test_a_data_root_that_is_mounted_read_only_is_told(tmp_path: Path, postgresql_url: str) -> None:
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_data_root_that_is_mounted_read_only_is_told(
+    tmp_path: Path, request: pytest.FixtureRequest, database: str
+) -> None:
     with disk(tmp_path / "disk", megabytes=8) as root:
         node = NodeProcess(
             tmp_path / "node",
             {"pacs": free_port()},
-            database=postgresql_url,
+            database=request.getfixturevalue("postgresql_url") if database == "postgresql" else None,
             worker={"processes": 0},
             storage={"root": str(root)},
         )

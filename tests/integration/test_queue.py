@@ -1,11 +1,13 @@
 """A job is done by one worker at a time, and goes on after a crash of the one that had it."""
 
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +27,11 @@ from storage.queue import (
     put_back,
 )
 from storage.transitions import ForbiddenTransition, JobState
+from tests.clocks import with_clock
 from tests.jobs import let_lease_run_out, queued, take
+
+#: Seconds; a clock that is an hour off sees a lease run out that lasts for so long.
+HALF_AN_HOUR = 1800
 
 # Claiming
 
@@ -125,9 +131,11 @@ def test_threads_that_claim_at_once_take_each_job_once(database: Database) -> No
 def claimed_by(database: Database, owner: str) -> Iterator[int]:
     while True:
         with database.transaction() as tx:
+            fail_exhausted(tx)
             taken = claim(tx, owner=owner, lease_seconds=60)
-        if taken is None:
-            return
+            if taken is None:
+                return
+            heartbeat(tx, taken[1], lease_seconds=60, progress=0.0)
         yield taken[0].id
 
 
@@ -135,6 +143,12 @@ def test_processes_that_claim_at_once_take_each_job_once(database: Database, dat
     with database.transaction() as tx:
         for number in range(40):
             queued(tx, number)
+    taken = claimed_by_processes(database_url, [os.environ] * 3)
+    assert sorted(job for jobs in taken for job in jobs) == list(range(1, 41))
+
+
+def claimed_by_processes(url: str, environments: Sequence[Mapping[str, str]]) -> list[list[int]]:
+    """What workers take that begin at once, a process each, until there is nothing to take."""
     program = """if True:
         import sys
         from storage.database import Database
@@ -145,20 +159,20 @@ def test_processes_that_claim_at_once_take_each_job_once(database: Database, dat
     """
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", program, database_url, f"worker-{number}"],
+            [sys.executable, "-c", program, url, f"worker-{number}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=environment,
         )
-        for number in range(3)
+        for number, environment in enumerate(environments)
     ]
     for worker in workers:
         assert worker.stdout.readline() == "ready\n"
     for worker in workers:
         worker.stdin.write("go\n")
         worker.stdin.flush()
-    taken = [int(job) for worker in workers for job in worker.communicate(timeout=60)[0].split()]
-    assert sorted(taken) == list(range(1, 41))
+    return [[int(job) for job in worker.communicate(timeout=60)[0].split()] for worker in workers]
 
 
 def test_a_job_that_another_transaction_holds_is_passed_over_on_postgresql(postgresql_url: str) -> None:
@@ -196,6 +210,40 @@ def test_a_lease_runs_out_by_itself(database: Database) -> None:
     time.sleep(0.05)
     with database.transaction() as tx:
         assert take(tx, "two")[0].attempts == 2
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_worker_whose_clock_is_an_hour_off_takes_what_is_free_and_no_more(
+    database: Database, database_url: str, tmp_path: Path, hours: int
+) -> None:
+    with database.transaction() as tx:
+        for number in range(1, 5):
+            queued(tx, number, max_attempts=1 if number == 1 else 3)
+        held = claim(tx, owner="one", lease_seconds=HALF_AN_HOUR)
+        (dropped, _), (_, returned) = take(tx, "two"), take(tx, "three")
+        let_lease_run_out(tx, dropped)
+        put_back(tx, returned, reason="no memory", wait_seconds=HALF_AN_HOUR)
+    assert claimed_by_processes(database_url, [with_clock(tmp_path, hours)]) == [[2, 4]]
+    with database.transaction() as tx:
+        assert held is not None
+        heartbeat(tx, held[1], lease_seconds=HALF_AN_HOUR, progress=0.5)
+        assert max(get_job(tx, job).lease_until for job in (2, 4)) <= current_time(tx) + timedelta(seconds=60)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_workers_whose_clocks_are_hours_apart_take_each_job_once(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    with database.transaction() as tx:
+        for number in range(40):
+            queued(tx, number)
+        for _ in range(10):
+            assert claim(tx, owner="one", lease_seconds=HALF_AN_HOUR) is not None
+        for dropped in [take(tx, "two")[0] for _ in range(10)]:
+            let_lease_run_out(tx, dropped)
+    taken = claimed_by_processes(database_url, [with_clock(tmp_path, hours) for hours in (-1, 1)])
+    assert sorted(job for jobs in taken for job in jobs) == list(range(11, 41))
 
 
 def test_a_worker_that_has_lost_its_job_can_do_nothing_to_it(database: Database) -> None:
