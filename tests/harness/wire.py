@@ -53,10 +53,12 @@ class Wire:
             for end in (near, far):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._open |= {near, far}
+            ended: list[socket.socket] = []
             for one, other in ((near, far), (far, near)):
-                threading.Thread(target=self._pass_on, args=(one, other), name="wire", daemon=True).start()
+                threading.Thread(target=self._pass_on, args=(one, other, ended), name="wire", daemon=True).start()
 
-    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+    def _pass_on(self, one: socket.socket, other: socket.socket, ended: list[socket.socket]) -> None:
+        """What one end says, until it says no more; when the other had ended before, both are closed."""
         with contextlib.suppress(OSError):
             while data := one.recv(1 << 16):
                 time.sleep(self.delay)
@@ -64,6 +66,11 @@ class Wire:
                     time.sleep(0.02)
                 other.sendall(data)
             other.shutdown(socket.SHUT_WR)
+            ended.append(one)
+            if other in ended:
+                self._open -= {one, other}
+                one.close()
+                other.close()
             return
         self._reset(other)
 
