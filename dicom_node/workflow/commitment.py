@@ -91,7 +91,9 @@ def take_report(
     settle_sought(tx, row, SoughtState.INCOMPLETE, reason=said, failed=lacking)
     _supersede(tx, row)
     for_good = set(lacking.values()) <= _FOR_GOOD
-    again = not for_good and incomplete_answers(tx, job.id, row.destination) < _MOST_SENDINGS
+    # Of a job that has failed nothing is sent until a person has it retried; what waited would hold up its study.
+    under_way = job.state in (JobState.DELIVERING, JobState.DELIVERED)
+    again = under_way and not for_good and incomplete_answers(tx, job.id, row.destination) < _MOST_SENDINGS
     _tell(
         tx,
         row,

@@ -41,6 +41,7 @@ class Archive:
 
     reasons: for each request the Failure Reason of its first object, 0 for none; the last again and again.
     report: ``same`` over the association that asked, ``new`` over one to the node, ``never``.
+    takes: after so many objects it refuses what comes.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Archive:
         reasons: tuple[int, ...] = (0,),
         report: str = "same",
         action_status: int = 0x0000,
+        takes: int = 1000,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.port = free_port()
@@ -59,6 +61,7 @@ class Archive:
         self.reasons = list(reasons)
         self.report = report
         self.action_status = action_status
+        self.takes = takes
         #: Until it is set, no request for commitment is answered.
         self.silent_until = threading.Event()
         self.silent_until.set()
@@ -78,6 +81,8 @@ class Archive:
             server.shutdown()
 
     def _store(self, event: evt.Event) -> int:
+        if len(self.stored) >= self.takes:
+            return 0xC000
         self.stored.append(str(event.request.AffectedSOPInstanceUID))
         return 0x0000
 
@@ -300,6 +305,19 @@ def test_a_pacs_that_loses_everything_three_times_fails_the_job_which_can_be_ret
             retry(tx, job)
         wait_for(database, job, JobState.COMMITTED)
         assert len(pacs.stored) == 4
+
+
+def test_what_a_pacs_lacks_of_a_job_that_has_failed_waits_for_its_retry(database, store):
+    with Archive(reasons=(0x0112, 0), takes=1).running() as pacs, working(database, store, pacs.port):
+        job = reconstructed(database, store, "pacs")
+        wait_until(lambda: sought(database, job) == [SoughtState.INCOMPLETE], what="the report")
+        assert job_of(database, job).state == JobState.FAILED
+        assert [delivery.state for delivery in deliveries(database, job)] == [DeliveryState.REFUSED] * 2
+        pacs.takes = 1000
+        with database.transaction() as tx:
+            retry(tx, job)
+        wait_for(database, job, JobState.COMMITTED)
+        assert len(pacs.stored) == 3
 
 
 def test_an_object_of_a_class_that_is_never_committed_is_not_sent_again(database, store):
