@@ -22,6 +22,8 @@ _EVERY = 5.0
 _PASS_EVERY = 3600.0
 #: A file in the incoming folder that was last written to so long ago is left from a crash.
 _LEFT_OVER_SECONDS = 3600.0
+#: The same while the disk is low. What somebody still writes to is held, and spared at any age.
+_LEFT_OVER_SECONDS_IF_LOW = 600.0
 #: The disk counts as low until so much more than the watermark is free: it is not low and roomy by turns.
 _CLEARLY = 1.1
 
@@ -72,17 +74,17 @@ class Upkeep:
 
     def look(self) -> None:
         """Look once, and do what is to be done."""
-        self._sweep()
         self._watch()
         low = self._room != Room.ENOUGH
+        self._sweep(_LEFT_OVER_SECONDS_IF_LOW if low else _LEFT_OVER_SECONDS)
         if low or self._passed_at is None or time.monotonic() - self._passed_at > _PASS_EVERY:
             self._retention.keep_to_days()
             self._passed_at = time.monotonic()
         if low and self._retention.make_room(lambda: self._now() != Room.ENOUGH):
             self._watch()
 
-    def _sweep(self) -> None:
-        swept = self._store.sweep(older_than_seconds=_LEFT_OVER_SECONDS)
+    def _sweep(self, older_than_seconds: float) -> None:
+        swept = self._store.sweep(older_than_seconds)
         if swept:
             log.info("left-over files deleted", files=swept)
             self._tell(Action.LEFT_OVERS_DELETED, files=swept)
