@@ -86,6 +86,7 @@ def retry(
     Example: fullfield jobs retry --destination pacs
     """
     from dicom_node.audit import Action
+    from dicom_node.workflow.commitment import end_if_committed
     from storage import queue
 
     if bool(jobs) == (destination is not None):
@@ -94,6 +95,9 @@ def retry(
         numbers = queue.failed_towards(tx, destination) if destination is not None else _once(jobs or [])
         retried = [queue.retry(tx, number) for number in numbers]
         _tell(tx, Action.JOB_RETRIED, retried)
+        for job in retried:
+            # What was acknowledged and committed to after a job was cancelled is asked for no more.
+            end_if_committed(tx, job)
     for job in retried:
         typer.echo(f"Job {job.id} is {job.state}.")
     if not retried:

@@ -365,11 +365,13 @@ class QueueMachine(RuleBasedStateMachine):
     def _retry(self, job: ModelJob) -> None:
         if not self._allowed(job.state == JobState.FAILED, lambda: retry(self._tx, job.number)):
             return
+        end_if_committed(self._tx, get_job(self._tx, job.number))
         if job.delivery is None:
             self._end(job, JobState.QUEUED)
             job.attempts = 0
         elif job.delivery.state == DeliveryState.ACKNOWLEDGED:
-            self._end(job, JobState.DELIVERED)
+            has_all = job.delivery.sought == SoughtState.COMMITTED
+            self._end(job, JobState.COMMITTED if has_all else JobState.DELIVERED)
         else:
             self._end(job, JobState.DELIVERING)
             job.delivery.become(DeliveryState.WAITING)

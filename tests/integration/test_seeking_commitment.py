@@ -21,12 +21,12 @@ from dicom_node.network.commitment_reports import CommitmentReports
 from dicom_node.network.intake import Intake
 from dicom_node.network.listener import Listener
 from dicom_node.network.tls import Credentials
-from dicom_node.workflow import commitment_seeker
+from dicom_node.workflow import commitment_seeker, delivery
 from dicom_node.workflow.commitment_seeker import CommitmentSeeker
 from dicom_node.workflow.delivery import Courier
 from storage.database import Database
 from storage.files import ObjectStore
-from storage.queue import retry
+from storage.queue import cancel, retry
 from storage.sought_commitments import sought_of
 from storage.states import DeliveryState, SoughtState
 from storage.transitions import JobState
@@ -274,6 +274,26 @@ def test_orthanc_commits_to_what_it_holds_and_gets_again_what_it_has_lost(databa
         assert set(pacs.get("/instances")) == {lost, kept}
     assert sought(database, job) == [SoughtState.INCOMPLETE, SoughtState.COMMITTED]
     assert {row.peer_ae for row in story(database, job) if row.action.startswith("commitment_")} == {"ORTHANC"}
+
+
+def test_a_job_that_was_cancelled_under_way_is_committed_by_its_retry_if_its_pacs_has_all(
+    database, store, tmp_path, monkeypatch, fullfield
+):
+    (tmp_path / "fullfield.toml").write_text('[storage]\nroot = "."\n')
+
+    def cancels(point: str) -> None:
+        if point == "delivery.receipt":
+            with database.transaction() as tx:
+                cancel(tx, job, by="a person")
+
+    monkeypatch.setattr(delivery, "faultpoint", cancels)
+    job = reconstructed(database, store, "pacs", objects=1)
+    with Archive().running() as pacs, working(database, store, pacs.port):
+        wait_until(lambda: sought(database, job) == [SoughtState.COMMITTED], what="the report")
+        assert job_of(database, job).state == JobState.FAILED
+    status, out, _ = fullfield("jobs", "retry", job)
+    assert (status, out.splitlines()[-1]) == (0, f"Job {job} is committed.")
+    assert steps(database, job)[-2:] == [Action.JOB_RETRIED, Action.JOB_COMMITTED]
 
 
 # Not given
