@@ -127,17 +127,18 @@ class Courier(Rounds):
         calling_ae = destination.calling_ae or self._calling_ae
         try:
             paths = self._files(destination, calling_ae, [consignment.digest for consignment in left])
+            held, held_since = self._held_since(left, held_since)
+            if len(held) < len(left):
+                return held
             for sent in self._send(destination, calling_ae, paths):
                 faultpoint("delivery.receipt")
                 self._acknowledge(left.pop(0), destination, sent.status)
                 faultpoint("delivery.settled")
                 if self.stopping.is_set():
                     break
-                if time.monotonic() - held_since > _LEASE_SECONDS / 3:
-                    held = self._still_held(left)
-                    if len(held) < len(left):
-                        return held
-                    held_since = time.monotonic()
+                held, held_since = self._held_since(left, held_since)
+                if len(held) < len(left):
+                    return held
         except PeerRefused as error:
             if left:
                 self._refuse(left.pop(0), destination, str(error), getattr(error, "status", None))
@@ -151,6 +152,12 @@ class Courier(Rounds):
             what = f"an internal error ({type(error).__name__}); the node's log says where"
             self._put_off(left, destination, what, None)
         return []
+
+    def _held_since(self, left: list[Consignment], since: float) -> tuple[list[Consignment], float]:
+        """What is left that is still held, looked at again if that was long ago; and when it was looked at last."""
+        if time.monotonic() - since <= _LEASE_SECONDS / 3:
+            return left, since
+        return self._still_held(left), time.monotonic()
 
     def _still_held(self, left: list[Consignment]) -> list[Consignment]:
         """What is left without what is no longer this courier's; from the rest others keep away for longer."""

@@ -310,10 +310,7 @@ def test_a_courier_that_has_lost_its_hold_drops_its_work_and_another_does_it(
         if len(calls) > 1:
             yield from send(*told)
             return
-        with database.transaction() as tx:
-            for each in tx.scalars(select(Delivery)):
-                each.lease_until = current_time(tx) - timedelta(seconds=1)
-            claim_deliveries(tx, "pacs", owner="another", lease_seconds=3600, most=2)
+        another_takes(database, 2)
         if what == "unreachable":
             raise PeerUnavailable("no answer")
         if what == "refused":
@@ -338,6 +335,30 @@ def test_a_courier_that_has_lost_its_hold_drops_its_work_and_another_does_it(
     assert Action.DELIVERY_REFUSED not in steps(database, job)
 
 
+def test_what_another_took_while_copies_were_made_is_not_sent(database, store, tmp_path, monkeypatch):
+    job = reconstructed(database, store, ["pacs"], objects=3)
+    files, send, made, sent = delivery.LosslessCopies.files, delivery.send, [], []
+
+    def slow(*told):
+        made.append(files(*told))
+        if len(made) == 1:
+            another_takes(database, 2)
+        return made[-1]
+
+    monkeypatch.setattr(delivery.LosslessCopies, "files", slow)
+    monkeypatch.setattr(delivery, "send", lambda *told: sent.append(told[2]) or send(*told))
+    monkeypatch.setattr(delivery, "_LEASE_SECONDS", 0.0)
+    with captured_log() as log, storescp(tmp_path / "pacs") as pacs, delivering(database, store, pacs=pacs.port):
+        wait_until(lambda: "no longer this sender's" in log.getvalue(), what="the log")
+        assert sent == []
+        monkeypatch.setattr(delivery, "_LEASE_SECONDS", 600.0)
+        with database.transaction() as tx:
+            let_go(tx, Delivery, "another")
+        wait_for(database, job, JobState.DELIVERED)
+    assert sum(map(len, sent)) == 3
+    assert steps(database, job).count(Action.DELIVERED) == 3
+
+
 def test_a_cancelled_job_is_not_delivered(database, store, tmp_path):
     cancelled = reconstructed(database, store, ["pacs"])
     other = reconstructed(database, store, ["pacs"])
@@ -350,6 +371,14 @@ def test_a_cancelled_job_is_not_delivered(database, store, tmp_path):
 
 
 # What the tests are written in.
+
+
+def another_takes(database: Database, most: int) -> None:
+    """All leases run out, and a node of another name takes so many deliveries."""
+    with database.transaction() as tx:
+        for each in tx.scalars(select(Delivery)):
+            each.lease_until = current_time(tx) - timedelta(seconds=1)
+        claim_deliveries(tx, "pacs", owner="another", lease_seconds=3600, most=most)
 
 
 def reconstructed(
