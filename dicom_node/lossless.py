@@ -12,14 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.encoders.base import get_encoder
-from pydicom.uid import (
-    UID,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLSLossless,
-    RLELossless,
-)
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 #: What pictures are compressed with, the best first by measurement (docs/decisions/0025).
 LOSSLESS: tuple[UID, ...] = (JPEGLSLossless, JPEG2000Lossless, RLELossless)
@@ -30,11 +23,11 @@ _UNDEFINED = 0xFFFFFFFF
 
 
 def rewrite(path: Path, syntax: UID, target: Path) -> bool:
-    """Write a grey picture in explicit little endian anew in a transfer syntax of `LOSSLESS`, or with implicit VR.
+    """Write a grey picture in explicit little endian anew in a transfer syntax of `LOSSLESS`.
 
-    One frame at a time is in memory. Compressed ones are decoded again and compared, byte for byte: measured pixels are
-    not left to an encoder's good faith. False, and what is in `target` is of no use, where one differs or cannot be
-    encoded. Raises OSError where a file cannot be read or written.
+    One frame at a time is in memory. Each is decoded again and compared, byte for byte: measured pixels are not left to
+    an encoder's good faith. False, and what is in `target` is of no use, where one differs or cannot be encoded. Raises
+    OSError where a file cannot be read or written.
     """
     with path.open("rb") as file, target.open("wb") as out:
         header = dcmread(file, stop_before_pixels=True)
@@ -44,10 +37,13 @@ def rewrite(path: Path, syntax: UID, target: Path) -> bool:
         if not frames:
             return False
         header.file_meta.TransferSyntaxUID = syntax
-        dcmwrite(out, header, implicit_vr=syntax.is_implicit_VR, little_endian=True, enforce_file_format=True)
-        if syntax == ImplicitVRLittleEndian:
-            return _copy_pixel_data(file, frames, out)
-        return _encapsulate(file, frames, header, syntax, out)
+        dcmwrite(out, header, implicit_vr=False, little_endian=True, enforce_file_format=True)
+        if not _encapsulate(file, frames, header, syntax, out):
+            return False
+        # What lies behind the pixel data is written in explicit VR, as it is here.
+        file.seek(sum(frames[-1]) + sum(size for _, size in frames) % 2)
+        copyfileobj(file, out)
+        return True
 
 
 def _frames_at(file: BinaryIO, header: Dataset) -> Iterator[tuple[int, int]]:
@@ -60,14 +56,6 @@ def _frames_at(file: BinaryIO, header: Dataset) -> Iterator[tuple[int, int]]:
         return
     begin = file.tell()
     yield from ((begin + number * size, size) for number in range(count))
-
-
-def _copy_pixel_data(file: BinaryIO, frames: list[tuple[int, int]], out: BinaryIO) -> bool:
-    size = sum(size for _, size in frames)
-    out.write(_PIXEL_DATA + struct.pack("<I", size + size % 2))
-    file.seek(frames[0][0])
-    copyfileobj(file, out)
-    return True
 
 
 def _encapsulate(file: BinaryIO, frames: list[tuple[int, int]], header: Dataset, syntax: UID, out: BinaryIO) -> bool:
@@ -87,8 +75,10 @@ def _encapsulate(file: BinaryIO, frames: list[tuple[int, int]], header: Dataset,
         code += b"\0" * (len(code) % 2)
         out.write(_ITEM + struct.pack("<I", len(code)) + code)
     out.write(_END)
+    end = out.tell()
     out.seek(table)
     out.write(struct.pack(f"<{len(offsets)}I", *offsets))
+    out.seek(end)
     return True
 
 

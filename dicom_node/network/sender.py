@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -11,13 +11,12 @@ from queue import Empty
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.dsutils import encode, split_dataset
+from pynetdicom.dsutils import split_dataset
 from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
@@ -252,21 +251,22 @@ def store(
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = file.sop_class_uid, file.sop_instance_uid
     request.MoveOriginatorApplicationEntityTitle, request.MoveOriginatorMessageID = moved_for or (None, None)
     syntax: UID | None = file.transfer_syntax_uid
-    if syntax in contexts and _is_odd(file):
-        # Of an odd length a deflated stream is padded by a null (PS3.5 A.5); not every writer does it, and peers abort.
-        request.DataSet = BytesIO(file.path.read_bytes()[file.data_set_begins :] + b"\0")
-    elif syntax in contexts:
-        request._dataset_path = (file.path, file.data_set_begins)
-    else:
-        syntax = next((each for each in contexts if each in UNCOMPRESSED), None)
-        if syntax is None:
-            form = f"{file.sop_class_uid.name} in {file.transfer_syntax_uid.name}"
-            raise PeerRefused(f"{who} does not take {form}.")
-        request.DataSet = BytesIO(_decompressed(file, syntax))
-    if not association.is_established:
-        raise PeerUnavailable(f"{who} ended the association.")
-    # Not pynetdicom's `send_c_store`: it reads the file's header once more, and stops the association's thread first.
-    association.dimse.send_msg(request, contexts[syntax])
+    with ExitStack() as copies:
+        if syntax in contexts and _is_odd(file):
+            # Of an odd length a deflated stream is padded by a null (PS3.5 A.5); some writers do not, and peers abort.
+            request.DataSet = BytesIO(file.path.read_bytes()[file.data_set_begins :] + b"\0")
+        elif syntax in contexts:
+            request._dataset_path = (file.path, file.data_set_begins)
+        else:
+            syntax = next((each for each in contexts if each in UNCOMPRESSED), None)
+            if syntax is None:
+                form = f"{file.sop_class_uid.name} in {file.transfer_syntax_uid.name}"
+                raise PeerRefused(f"{who} does not take {form}.")
+            request._dataset_path = copies.enter_context(_decompressed(file, syntax))
+        if not association.is_established:
+            raise PeerUnavailable(f"{who} ended the association.")
+        # Not pynetdicom's `send_c_store`: it reads the header once more, and stops the association's thread first.
+        association.dimse.send_msg(request, contexts[syntax])
     _, answer = association.dimse.get_msg(block=True)
     if not isinstance(answer, C_STORE) or not answer.is_valid_response:
         association.abort()
@@ -338,21 +338,20 @@ def _is_odd(file: StoredPart10) -> bool:
     return deflated and (file.path.stat().st_size - file.data_set_begins) % 2 == 1
 
 
-def _decompressed(file: StoredPart10, syntax: UID) -> bytes:
-    """The data set in little endian without compression, with implicit or explicit VR as was accepted."""
+@contextmanager
+def _decompressed(file: StoredPart10, syntax: UID) -> Iterator[tuple[Path, int]]:
+    """A copy for now in little endian without compression, with implicit or explicit VR as was accepted.
+
+    Its path, and where in it the data set begins.
+    """
     with TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.dcm"
         try:
-            write_uncompressed(file.path, plain)
+            write_uncompressed(file.path, plain, syntax)
         except UnsupportedImage as error:
             form = file.transfer_syntax_uid.name
             raise PeerRefused(f"The peer does not take the object in {form}. {error}") from error
-        if syntax == ExplicitVRLittleEndian:
-            return plain.read_bytes()[identified(plain).data_set_begins :]
-        encoded: bytes | None = encode(dcmread(plain), syntax.is_implicit_VR, syntax.is_little_endian)
-    if encoded is None:
-        raise PeerRefused("The object cannot be written in the form that the peer takes.")
-    return encoded
+        yield plain, identified(plain).data_set_begins
 
 
 def _status(answer: Dataset, who: str) -> int:

@@ -16,9 +16,11 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from config.errors import DamagedObject, UnsupportedImage
 from dicom_node.lossless import LOSSLESS, rewrite
 from dicom_node.network.contexts import UNCOMPRESSED
 from dicom_node.sop_classes import PICTURES
+from dicom_node.uncompressed import write_uncompressed
 from storage.files import ObjectStore
 
 log = structlog.get_logger()
@@ -81,7 +83,10 @@ class LosslessCopies:
                 return
             made = Path(name)
             try:
-                if rewrite(self._store.path(digest), syntax, made):
+                if _written(self._store.path(digest), syntax, made):
+                    # A name that a power cut left without its bytes would be sent.
+                    with made.open("rb") as whole:
+                        os.fsync(whole.fileno())
                     made.replace(self._copy(digest, destination))
                     return
                 log.info("a picture cannot be had in a transfer syntax", syntax=syntax.name, destination=destination)
@@ -90,6 +95,17 @@ class LosslessCopies:
                 return
             finally:
                 made.unlink(missing_ok=True)
+
+
+def _written(path: Path, syntax: UID, target: Path) -> bool:
+    """Write a picture anew; whether it can be had in the transfer syntax."""
+    if syntax != ImplicitVRLittleEndian:
+        return rewrite(path, syntax, target)
+    try:
+        write_uncompressed(path, target, syntax)
+    except (DamagedObject, UnsupportedImage):
+        return False  # whoever sends the file tells what is wrong
+    return True
 
 
 def _preferred(taken: set[UID]) -> list[UID]:

@@ -1,5 +1,6 @@
 """Results on their way, compressed without loss where dcmtk's storescp or Orthanc takes it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -250,6 +251,26 @@ def test_what_is_tried_again_is_compressed_once(here, tmp_path, monkeypatch):
             assert len(peer.files()) == 1
     assert rewritten == [JPEGLSLossless]
     assert job_of(here[0], job).state == JobState.DELIVERED
+
+
+def test_a_copy_is_on_the_disk_before_it_has_its_name(here, tmp_path, monkeypatch):
+    sync, replace, story = os.fsync, Path.replace, []
+
+    def syncing(handle: int) -> None:
+        story.append(("synced", os.fstat(handle).st_ino))
+        sync(handle)
+
+    def replacing(path: Path, target: Path) -> Path:
+        if "-for-" in target.name:
+            story.append(("named", path.stat().st_ino))
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(Path, "replace", replacing)
+    with storescp(tmp_path / "pacs", "+xa") as peer:
+        arrived(here, peer, result())
+    [copy] = [inode for what, inode in story if what == "named"]
+    assert ("synced", copy) in story[: story.index(("named", copy))]
 
 
 def test_no_copy_takes_of_the_room_that_is_to_stay_free(here, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,6 +113,28 @@ def test_what_a_peer_does_not_take_compressed_arrives_decompressed_and_equal(tmp
     assert received.SOPInstanceUID == sent.sop_instance_uid == original.SOPInstanceUID
     assert received.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
     assert (received.pixel_array == original.pixel_array).all()
+
+
+@pytest.mark.parametrize("options", [(), ("+xi",)], ids=["explicit", "implicit"])
+@pytest.mark.parametrize("transfer_syntax", [ExplicitVRLittleEndian, JPEGLSLossless])
+def test_what_is_written_anew_on_its_way_is_never_whole_in_memory_and_arrives_equal(tmp_path, transfer_syntax, options):
+    path = cine(tmp_path, frames=80, rows=512, columns=512, transfer_syntax=transfer_syntax)
+    original = dcmread(path)
+    pixels = original.pixel_array
+    with storescp(tmp_path / "pacs", *options) as peer:
+        tracemalloc.start()
+        try:
+            sent_to(peer, path)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        (arrived,) = peer.files()
+    assert peak < pixels.nbytes / 5
+    received = dcmread(arrived)
+    assert received.file_meta.TransferSyntaxUID == (ImplicitVRLittleEndian if options else ExplicitVRLittleEndian)
+    assert (received.pixel_array == pixels).all()
+    del received.PixelData, original.PixelData
+    assert received == original
 
 
 def test_what_is_kept_in_big_endian_reaches_a_peer_that_takes_none(tmp_path):

@@ -17,6 +17,7 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
+from pynetdicom.dsutils import encode
 
 from config.errors import UnsupportedImage
 from dicom_node.stored_picture import opened
@@ -64,6 +65,17 @@ def test_every_stored_form_becomes_the_same_object_without_compression(tmp_path,
         assert plain[element.tag] == element
     with opened(stored) as (_, picture):
         assert [picture.decoded(index) for index in range(3)] == [frame.tobytes() for frame in pixel_array(plain)]
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.name)
+def test_with_implicit_vr_it_is_what_becomes_of_the_explicit_form(tmp_path, syntax):
+    bits = 8 if syntax == JPEGBaseline8Bit else 12
+    stored = write(with_more(bits_stored=bits), tmp_path / "stored.dcm", syntax)
+    write_uncompressed(stored, tmp_path / "plain.dcm")
+    write_uncompressed(stored, tmp_path / "implicit.dcm", ImplicitVRLittleEndian)
+    plain, implicit = dcmread(tmp_path / "plain.dcm"), dcmread(tmp_path / "implicit.dcm")
+    assert implicit.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian
+    assert encode(implicit, True, True) == encode(plain, True, True)
 
 
 def test_dcmtk_makes_the_same_of_big_endian(tmp_path):
