@@ -34,10 +34,10 @@ def _tell(state: str) -> None:
         return
     if address.startswith("@"):
         address = f"\0{address[1:]}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
-        manager.settimeout(1)
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+            manager.settimeout(1)
             manager.sendto(state.encode(), address)
-        except OSError:
-            # A manager that is gone is no reason to stop.
-            return
+    except OSError:
+        # A manager that is gone is no reason to stop, nor is to be out of descriptors.
+        return

@@ -1,6 +1,7 @@
 """A service manager knows how the node fares, and takes the unit that comes with it."""
 
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import requests
 from config.errors import StorageUnavailable
 from config.settings import load_settings
 from dicom_node import node as node_module
+from dicom_node import service_manager
 from dicom_node.node import Node
 from tests.nodes import LONG, NodeProcess
 from tests.peers import free_port, wait_until
@@ -94,6 +96,17 @@ def test_a_manager_that_is_gone_does_not_matter(tmp_path, monkeypatch):
     with node.running():
         os.kill(node.pid, signal.SIGHUP)
     assert "Traceback" not in node.log.read_text()
+
+
+def test_a_process_that_is_out_of_descriptors_does_not_end_by_telling(manager):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        service_manager.alive()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    service_manager.stopping()
+    assert manager.recv(4096) == b"STOPPING=1"
 
 
 def test_systemd_takes_the_unit_and_finds_it_hardened(tmp_path):
