@@ -42,6 +42,13 @@ class FetchRefused(PeerRefused):
         self.status = status
 
 
+class SendingFailed(FetchPostponed):
+    """The archive cannot send (0xA702, 0xCxxx).
+
+    Orthanc says so of a node that it does not know as of one that it did not reach.
+    """
+
+
 @dataclass(frozen=True)
 class FoundSeries:
     """A series that an archive has."""
@@ -106,7 +113,7 @@ def move(
     """Have an archive send a series, or one object of it, to an AE title, and wait until it has.
 
     going_on: asked whenever the archive says how far it is; what is broken off raises PeerUnavailable.
-    Raises PeerUnavailable or PeerRefused.
+    Raises PeerUnavailable or PeerRefused; SendingFailed where nobody can tell which it is.
     """
     asked = _keys(study_instance_uid, series_instance_uid, sop_instance_uid)
     association.dimse_timeout = _PATIENCE_SECONDS
@@ -117,8 +124,11 @@ def move(
             if not going_on():
                 break
             continue
+        if status == Status.UNABLE_TO_PERFORM_SUBOPERATIONS or status & 0xF000 == 0xC000:
+            said = f"{archive.ae_title} answered the request to send objects to {to} with status 0x{status:04X}"
+            raise SendingFailed(f"{said}; it may not know where this node is.", status)
         if status != Status.SOME_SUBOPERATIONS_FAILED:
-            _check(status, archive, f"the request to send objects to {to}", "; it may not know where this node is")
+            _check(status, archive, f"the request to send objects to {to}")
         counted = (answer.get(f"NumberOf{fate}Suboperations") or 0 for fate in ("Completed", "Warning", "Failed"))
         completed, warned, failed = counted
         return Moved(sent=completed + warned, failed=failed)
@@ -149,13 +159,13 @@ def _answers(association: Association, archive: Destination, asked: Dataset) -> 
     raise PeerRefused(f"{archive.ae_title} answered a query for one study with more than {_MOST_ANSWERS} answers.")
 
 
-def _check(status: int, archive: Destination, what: str, guess: str = "") -> None:
+def _check(status: int, archive: Destination, what: str) -> None:
     if status == Status.SUCCESS:
         return
     if status == Status.MOVE_DESTINATION_UNKNOWN:
         said = f"{archive.ae_title} does not know where this node is (0xA801): its administrator has to enter "
         raise FetchRefused(f"{said}the node's AE title, host and port there.", status)
-    said = f"{archive.ae_title} answered {what} with status 0x{status:04X}{guess}."
+    said = f"{archive.ae_title} answered {what} with status 0x{status:04X}."
     if status & 0xFF00 == 0xA700:
         raise FetchPostponed(said, status)
     raise FetchRefused(said, status)

@@ -23,6 +23,7 @@ from dicom_node.logs import hashed
 from dicom_node.network.fetch_scu import (
     FoundSeries,
     Moved,
+    SendingFailed,
     fetch_contexts,
     find_series,
     has_object,
@@ -33,6 +34,7 @@ from dicom_node.network.tls import Credentials
 from dicom_node.rounds import Rounds
 from dicom_node.workflow.breaker import Breakers
 from storage.database import Database, current_time
+from storage.faultpoint import faultpoint
 from storage.fetches import (
     HeldStudy,
     claim_fetch,
@@ -52,6 +54,8 @@ _ACTOR = "fetcher"
 #: What one fetch asks for at most: a study of more is an archive's to show.
 _MOST_SERIES = 32
 _MOST_OBJECTS = 2000
+#: An archive that cannot send what it has is asked so often.
+_MOST_ATTEMPTS = 5
 #: For so long other nodes keep away from what this one is about; it is renewed for each series.
 _LEASE_SECONDS = 1200.0
 #: Between two looks for damaged originals that are to be fetched again.
@@ -123,7 +127,10 @@ class Fetcher(Rounds):
         except PeerUnavailable as error:
             if self.stopping.is_set():
                 return False
-            self._postpone(fetch, archive, str(error), getattr(error, "status", None))
+            if isinstance(error, SendingFailed) and not _may_go_better(fetch):
+                self._end(fetch, archive, FetchState.REFUSED, str(error), error.status)
+            else:
+                self._postpone(fetch, archive, str(error), getattr(error, "status", None))
         except FullfieldError:
             raise  # The storage is away.
         except Exception as error:
@@ -165,6 +172,7 @@ class Fetcher(Rounds):
             for number, series in enumerate(chosen, start=1):
                 with self._database.transaction() as tx:
                     renew_fetch(tx, fetch.id, lease_seconds=_LEASE_SECONDS)
+                faultpoint("fetch.asking")
                 moved.append(
                     move(
                         association,
@@ -176,6 +184,9 @@ class Fetcher(Rounds):
                         going_on=self._going_on,
                     )
                 )
+        faultpoint("fetch.moved")
+        if (reason := _failure(archive, moved)) and _may_go_better(fetch):
+            raise PeerUnavailable(reason)
         self._done(fetch, archive, moved)
 
     def _fetch_again(self, fetch: Fetch, archive: Destination, uid: str) -> None:
@@ -223,7 +234,7 @@ class Fetcher(Rounds):
         sent, failed = sum(one.sent for one in moved), sum(one.failed for one in moved)
         if failed and self.stopping.is_set():
             return  # The listener may have ended before; the next start takes it up again.
-        reason = f"{archive.name} could not send {failed} of {sent + failed} objects" if failed else None
+        reason = _failure(archive, moved)
         with self._database.transaction() as tx:
             settle_fetch(tx, fetch.id, FetchState.FETCHED, reason=reason, status=0x0000)
             told: dict[str, Any] = {"objects": sent}
@@ -257,6 +268,17 @@ class Fetcher(Rounds):
             settle_fetch(tx, fetch.id, state, reason=reason, status=status)
             _tell(tx, fetch, archive, action, outcome, reason=reason)
         log.warning("a fetch came to nothing", archive=fetch.archive, reason=reason)
+
+
+def _may_go_better(fetch: Fetch) -> bool:
+    """Whether an archive that could not send is asked once more."""
+    return fetch.attempts < _MOST_ATTEMPTS
+
+
+def _failure(archive: Destination, moved: Sequence[Moved]) -> str | None:
+    """What an archive could not send of what it has; None if it could."""
+    sent, failed = sum(one.sent for one in moved), sum(one.failed for one in moved)
+    return f"{archive.name} could not send {failed} of {sent + failed} objects" if failed else None
 
 
 def _wanted(found: Sequence[FoundSeries], held: HeldStudy, modalities: Sequence[str]) -> list[FoundSeries]:

@@ -8,6 +8,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 
+from config.errors import StorageFull
 from config.mark import Mark
 from config.routes import RouteTable
 from dicom_node.workflow.reconstruction import objects_of
@@ -17,7 +18,7 @@ from storage.states import FetchState, ObjectKind
 from tests.factory import reconstruction, write, xa
 from tests.peers import dcmqrscp, findscu, free_port, orthanc, qrscp, storescu, wait_until
 from tests.stored_jobs import received
-from tests.wards import TITLE, answer, answers, series, table, uid, ward, ward_and_archive, ward_and_pacs
+from tests.wards import OVER, TITLE, answer, answers, series, table, uid, ward, ward_and_archive, ward_and_pacs
 
 # From a PACS
 
@@ -148,6 +149,49 @@ def test_a_pacs_that_is_away_is_asked_until_it_is_back(tmp_path):
             here.sends(here.cine())
             assert here.fetched().state == FetchState.FETCHED
             assert here.kept(ObjectKind.FETCHED) == [uid(other)]
+
+
+@pytest.mark.parametrize("program", ["Orthanc", "dcmtk", "pynetdicom"])
+@pytest.mark.parametrize("refused", [1, 2], ids=["one of two", "both"])
+def test_what_a_pacs_could_not_send_at_first_is_asked_for_again(tmp_path, program, refused):
+    with ward_and_pacs(tmp_path, program) as (here, pacs):
+        others = [here.cine(), here.cine()]
+        assert storescu(pacs.port, *others, called=pacs.ae_title).accepted
+        keep, refusals = here.node.intake._keep, []
+
+        def full_at_first(arrival, header):
+            if arrival.calling_ae == pacs.ae_title and len(refusals) < refused:
+                refusals.append(arrival)
+                raise StorageFull("There is no room for it.")
+            return keep(arrival, header)
+
+        here.node.intake._keep = full_at_first
+        here.sends(here.cine())
+        assert here.fetched().state == FetchState.FETCHED
+        assert sorted(here.kept(ObjectKind.FETCHED)) == sorted(map(uid, others))
+        assert here.node.rows("fetch_postponed")
+        assert (here.node.rows("fetched")[0].outcome, len(here.node.rows("fetched"))) == ("success", 1)
+
+
+def test_what_a_pacs_cannot_send_at_all_is_told_in_the_end(tmp_path):
+    with ward_and_pacs(tmp_path, "pynetdicom") as (here, pacs):
+        sent, never = here.cine(), here.cine()
+        assert storescu(pacs.port, sent, never, called=pacs.ae_title).accepted
+        keep = here.node.intake._keep
+
+        def full_for_one(arrival, header):
+            if arrival.calling_ae == pacs.ae_title and arrival.sop_instance_uid == uid(never):
+                raise StorageFull("There is no room for it.")
+            return keep(arrival, header)
+
+        here.node.intake._keep = full_for_one
+        here.sends(here.cine())
+        assert here.fetched().state in OVER
+        assert here.kept(ObjectKind.FETCHED) == [uid(sent)]
+        assert len(here.node.rows("fetch_postponed")) == 4
+        (told,) = here.node.rows("fetched", "fetch_refused")
+        assert told.outcome != "success"
+        assert told.details["reason"]
 
 
 def test_a_pacs_that_stays_away_is_given_up(tmp_path):
