@@ -14,7 +14,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 # What the tests talk to: commands and libraries, and the Debian packages that bring them.
 PEERS := storescu:dcmtk dciodvfy:dicom3tools ojph_compress:openjph-tools Orthanc:orthanc initdb:postgresql openssl:openssl systemd-analyze:systemd prometheus:prometheus \
-	cc:gcc /usr/include/stdio.h:libc6-dev \
+	curl:curl cc:gcc /usr/include/stdio.h:libc6-dev \
 	/usr/share/orthanc/plugins/libOrthancDicomWeb.so:orthanc-dicomweb chromium:chromium \
 	/usr/share/orthanc/plugins/libOrthancWebViewer.so:orthanc-webviewer \
 	/usr/share/orthanc/plugins/libOrthancGdcm.so:orthanc-gdcm

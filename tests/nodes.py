@@ -37,14 +37,15 @@ class NodeProcess:
     def __init__(
         self,
         folder: Path,
-        destinations: dict[str, int],
+        destinations: dict[str, int | str],
         *,
         database: str | None = None,
         titles: dict[str, str] | None = None,
         route: dict[str, Any] | None = None,
         **tables: dict[str, Any],
     ) -> None:
-        """titles: AE titles of destinations; route: keys of the route; tables: of the settings file."""
+        """destinations: the port of each on this machine, or the address of its DICOMweb server; titles: AE titles of
+        destinations; route: keys of the route; tables: of the settings file."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port = free_port()
@@ -64,12 +65,12 @@ class NodeProcess:
         self.settings.write_text("".join(_table(f"[{name}]", keys) for name, keys in chosen.items()))
         self.write_routes(destinations, titles or {}, **(route or {}))
 
-    def write_routes(self, destinations: dict[str, int], titles: dict[str, str], **route: Any) -> None:
+    def write_routes(self, destinations: dict[str, int | str], titles: dict[str, str], **route: Any) -> None:
         """Write the routes file anew."""
         lines = _table("[[routes]]", {"name": "all", "destinations": list(destinations), **route})
-        for name, port in destinations.items():
-            keys = {"name": name, "ae_title": titles.get(name, "PACS"), "host": "127.0.0.1", "port": port}
-            lines += _table("[[destinations]]", keys)
+        for name, at in destinations.items():
+            here = {"ae_title": titles.get(name, "PACS"), "host": "127.0.0.1", "port": at}
+            lines += _table("[[destinations]]", {"name": name} | ({"url": at} if isinstance(at, str) else here))
         self.routes.write_text(lines)
 
     @property

@@ -25,13 +25,22 @@ from storage.schema import (
 )
 from storage.states import DeliveryState, ObjectKind, SeriesState
 from storage.transitions import JobState
-from tests.harness.destinations import Destinations, Sent, data_set
+from tests.harness.destinations import Destinations, Sent
+from tests.harness.fetched import count_fetched, open_fetches, violations_of
+from tests.harness.part10 import data_set
 from tests.harness.place import Place
 from tests.harness.violations import Violation
 from tests.peers import wait_until
 
 #: What a worker ends with when the job that it would end has gone on without it.
 _ENDED_TWICE = re.compile(r"^fullfield: (A job that is .* cannot become .*)$", re.MULTILINE)
+
+_FIRST_TOLD = {
+    ObjectKind.ORIGINAL: "object_received",
+    ObjectKind.RESULT: "reconstructed",
+    ObjectKind.FETCHED: "object_fetched",
+    ObjectKind.ASIDE: "object_received",
+}
 
 
 class Judge:
@@ -46,8 +55,10 @@ class Judge:
         self._destinations = Destinations(here, self._store)
         self._seen_object = self._seen_audit = 0
         self._log_read = 0
-        #: Rows of the audit trail.
-        self.told = 0
+        #: In the PACS before a cine of the same study was sent here, and not judged yet.
+        self._earlier: list[Sent] = []
+        #: Objects that were fetched, and rows of the audit trail.
+        self.fetched = self.told = 0
 
     def acknowledge(self, files: list[Path]) -> None:
         """Note what senders saw acknowledged."""
@@ -55,6 +66,12 @@ class Judge:
             if sent.sop_instance_uid not in self.acknowledged:
                 self.acknowledged[sent.sop_instance_uid] = sent.file
                 self._destinations.expect(sent)
+
+    def give_the_pacs(self, files: list[Path]) -> None:
+        """Let the PACS have objects of the studies of cines that are about to be sent."""
+        for sent in map(Sent.read, files):
+            self._destinations.give_the_pacs(sent)
+            self._earlier.append(sent)
 
     def why_unsettled(self) -> str | None:
         """What is still under way; None when all has come to rest."""
@@ -70,6 +87,8 @@ class Judge:
                 )
                 if states := tx.execute(jobs.group_by(Job.state)).all():
                     return "jobs are " + ", ".join(f"{state.value} ({count})" for state, count in states)
+                if count := open_fetches(tx):
+                    return f"{count} fetches are under way"
         except FullfieldError as error:
             return str(error)
         return None
@@ -98,7 +117,10 @@ class Judge:
                 *self._jobs_are_committed(tx),
                 *self._destinations.violations(tx, self._new_objects(tx)),
                 *self._is_told(tx),
+                *(one for sent in self._earlier for one in violations_of(tx, self._store, sent)),
             ]
+            self._earlier.clear()
+            self.fetched = count_fetched(tx)
             self._seen_object = tx.scalars(select(func.max(StoredObject.id))).one() or 0
             self._seen_audit = tx.scalars(select(func.max(AuditRow.id))).one() or 0
         return [*found, *self._log_is_quiet()]
@@ -107,6 +129,7 @@ class Judge:
         """As if nothing had been seen."""
         self._seen_object = self._seen_audit = 0
         self._destinations.look_at_everything_again()
+        self._earlier = list(self._destinations.earlier.values())
         return self.violations()
 
     def is_swept(self) -> list[Violation]:
@@ -218,11 +241,13 @@ class Judge:
                 found.append(Violation("untold", f"{name} is told {told[action, what]} times of as {action}"))
 
         for object in objects:
-            first = "object_received" if object.kind == ObjectKind.ORIGINAL else "reconstructed"
-            expect(first, object.sop_instance_uid, by_object, f"object {object.id}")
+            expect(_FIRST_TOLD[object.kind], object.sop_instance_uid, by_object, f"object {object.id}")
+        destinations = 1 + len(self._here.witnesses)
         for object in objects:
             is_due = object.kind == ObjectKind.RESULT or object.sop_instance_uid in self._destinations.passed_on
-            expect("delivered", object.sop_instance_uid, by_object, f"object {object.id}", 2 if is_due else 0)
+            expect(
+                "delivered", object.sop_instance_uid, by_object, f"object {object.id}", destinations if is_due else 0
+            )
         for job in made:
             expect("job_queued", job, by_job, f"job {job}")
             expect("job_delivered", job, by_job, f"job {job}")

@@ -15,8 +15,10 @@ from sqlalchemy.orm import Session
 from storage.files import ObjectStore
 from storage.schema import StoredObject
 from storage.states import ObjectKind
+from tests.harness.part10 import data_set
 from tests.harness.place import Place
 from tests.harness.violations import Violation
+from tests.harness.witness import Witness
 
 #: Of each cine: its picture, with the modality of the source, and what goes with it.
 _OF_A_CINE = ("XA", "SEG", "PR", "PR", "SR")
@@ -48,12 +50,14 @@ class Sent:
 
 
 class Destinations:
-    """The PACS and the second destination, and what is due there."""
+    """The PACS and the other destinations, and what is due there."""
 
     def __init__(self, here: Place, store: ObjectStore) -> None:
         self._here = here
         self._store = store
         self._due = Counter[Group]()
+        #: What the PACS has from elsewhere, by SOP Instance UID.
+        self.earlier: dict[str, Sent] = {}
         #: SOP Instance UIDs of what is itself due.
         self.passed_on: set[str] = set()
         #: What the PACS holds, by SOP Instance UID.
@@ -66,6 +70,11 @@ class Destinations:
         if sent.is_passed_on:
             self.passed_on.add(sent.sop_instance_uid)
 
+    def give_the_pacs(self, sent: Sent) -> None:
+        """Let the PACS have an object from elsewhere, which is due nowhere."""
+        self._here.pacs.give(sent.file)
+        self.earlier[sent.sop_instance_uid] = sent
+
     def look_at_everything_again(self) -> None:
         """As if nothing had been seen."""
         self._held.clear()
@@ -73,7 +82,10 @@ class Destinations:
 
     def violations(self, tx: Session, new: list[StoredObject]) -> list[Violation]:
         """What is missing, too much or in another version; new: objects to be compared with what was sent of them."""
-        return [*self._of_the_pacs(tx), *self._of_the_other(new)]
+        found = self._of_the_pacs(tx)
+        for name, witness in self._here.witnesses.items():
+            found += self._of(name, witness, new)
+        return found
 
     def _of_the_pacs(self, tx: Session) -> list[Violation]:
         found = []
@@ -82,6 +94,8 @@ class Destinations:
             content = self._here.pacs.read(name)
             header = dcmread(BytesIO(content), specific_tags=_TAGS)
             uid = str(header.SOPInstanceUID)
+            if uid in self.earlier:
+                continue
             self._held[uid] = _group(header)
             row = tx.scalars(
                 select(StoredObject).where(StoredObject.sop_instance_uid == uid, StoredObject.kind != ObjectKind.ASIDE)
@@ -97,34 +111,28 @@ class Destinations:
             found.append(Violation("twice", f"{count} {modality} of the study {study} are too many in the PACS"))
         if forgotten := self.passed_on - self._held.keys():
             found.append(Violation("lost", f"{len(forgotten)} dose reports are not in the PACS"))
-        if (count := self._here.pacs.count()) != len(self._held):
-            found.append(Violation("twice", f"the PACS holds {count} objects, and was sent {len(self._held)}"))
+        held_and_earlier = len(self._held) + len(self.earlier)
+        if (count := self._here.pacs.count()) != held_and_earlier:
+            found.append(Violation("twice", f"the PACS holds {count} objects, and was sent {held_and_earlier}"))
         return found
 
-    def _of_the_other(self, new: list[StoredObject]) -> list[Violation]:
-        """Whether the other destination was sent what the PACS holds, each in one version."""
+    def _of(self, name: str, witness: Witness, new: list[StoredObject]) -> list[Violation]:
+        """Whether another destination was sent what the PACS holds, each in one version."""
         found = []
-        versions = self._here.witness.versions
-        if missing := self._held.keys() - versions.keys():
-            found.append(Violation("lost", f"{len(missing)} objects were not sent elsewhere"))
-        if more := versions.keys() - self._held.keys():
-            found.append(Violation("twice", f"{len(more)} objects were sent elsewhere and are not due"))
+        if missing := self._held.keys() - witness.versions.keys():
+            found.append(Violation("lost", f"{len(missing)} objects were not sent to {name!r}"))
+        if more := witness.versions.keys() - self._held.keys():
+            found.append(Violation("twice", f"{len(more)} objects were sent to {name!r} and are not due"))
         for row in new:
             made = {hashlib.sha256(self._made(row)).hexdigest()}
-            if versions.get(row.sop_instance_uid, made) != made:
-                found.append(Violation("twice", f"another version of the object {row.id} was sent elsewhere"))
+            if witness.versions.get(row.sop_instance_uid, made) != made:
+                found.append(Violation("twice", f"another version of the object {row.id} was sent to {name!r}"))
         return found
 
     def _made(self, row: StoredObject) -> bytes:
         """The data set of an object that is to be sent; nothing where its file is missing, which is told elsewhere."""
         path = self._store.path(row.digest)
         return data_set(path.read_bytes()) if path.exists() and path.stat().st_size else b""
-
-
-def data_set(content: bytes) -> bytes:
-    """The bytes of a part-10 file after its header, whose length stands in its first element (PS3.10 7.1)."""
-    header = dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=[]).file_meta
-    return content[128 + 4 + 12 + header.FileMetaInformationGroupLength :]
 
 
 def _group(header: Dataset) -> Group:

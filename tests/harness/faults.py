@@ -39,6 +39,8 @@ POINTS: dict[str, tuple[str, int]] = {
     "delivery.settled": ("K", 6),
     "commitment.asking": ("K", 2),
     "commitment.asked": ("K", 2),
+    "fetch.asking": ("K", 1),
+    "fetch.moved": ("K", 1),
 }
 #: A step begins its fault within so many seconds.
 _SOON = 2.5
@@ -169,7 +171,7 @@ def _connections_cut(_: int, dice: random.Random) -> Fault:
         ends = 0
         for wait in waits:
             time.sleep(wait)
-            ends += here.to_node.cut() + here.to_pacs.cut()
+            ends += sum(wire.cut() for wire in here.wires)
         return ends > 0
 
     return Fault(f"connections cut {len(waits)} times", strike)
@@ -180,10 +182,10 @@ def _network_silent(_: int, dice: random.Random) -> Fault:
 
     def strike(here: Place, _: Work) -> bool:
         time.sleep(wait)
-        for wire in (here.to_node, here.to_pacs):
+        for wire in here.wires:
             wire.silent = True
         time.sleep(silence)
-        for wire in (here.to_node, here.to_pacs):
+        for wire in here.wires:
             wire.cut()
             wire.silent = False
         return True
@@ -195,11 +197,11 @@ def _network_slow(_: int, dice: random.Random) -> Fault:
     delay = dice.uniform(0.02, 0.4)
 
     def strike(here: Place, work: Work) -> bool:
-        for wire in (here.to_node, here.to_pacs):
+        for wire in here.wires:
             wire.delay = delay
         while any(sender.is_alive() for sender in work.senders) and not work.is_done():
             time.sleep(0.1)
-        for wire in (here.to_node, here.to_pacs):
+        for wire in here.wires:
             wire.delay = 0.0
         return True
 
@@ -279,15 +281,15 @@ def _worker_frozen(_: int, dice: random.Random) -> Fault:
 
 def _destination_misbehaves(_: int, dice: random.Random) -> Fault:
     manners: Manners = dice.choice(["full", "aborting", "slow"])
-    bad = dice.uniform(1, 4)
+    bad, name = dice.uniform(1, 4), dice.choice(["witness", "web"])
 
     def strike(here: Place, _: Work) -> bool:
-        here.witness.manners = manners
+        here.witnesses[name].manners = manners
         time.sleep(bad)
-        here.witness.manners = "good"
+        here.witnesses[name].manners = "good"
         return True
 
-    return Fault(f"a destination is {manners} for {bad:.2f} s", strike)
+    return Fault(f"the destination {name!r} is {manners} for {bad:.2f} s", strike)
 
 
 def _clock_jumps(_: int, dice: random.Random) -> Fault:
@@ -348,7 +350,7 @@ KINDS: dict[str, Kind] = {
     "locked": Kind(_database_locked),
     "database": Kind(_database_killed, 4, lambda here: here.database is not None),
     "pacs": Kind(_pacs_killed),
-    "destination": Kind(_destination_misbehaves),
+    "destination": Kind(_destination_misbehaves, 2),
     "sender": Kind(_sender_killed),
     "cut": Kind(_connections_cut, 2),
     "silent": Kind(_network_silent),

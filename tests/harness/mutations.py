@@ -160,6 +160,38 @@ def _settled_before_it_is_sent() -> None:
     delivery.send = hasty
 
 
+def _settled_before_it_is_posted() -> None:
+    from dicom_node.network.sender import Sent, identified
+    from dicom_node.workflow import delivery
+
+    send = delivery.send_by_http
+
+    def hasty(destination: Any, paths: list[Path], *more: Any) -> Iterator[Sent]:
+        for path in paths:
+            yield Sent(str(identified(path).sop_instance_uid), 0)
+        time.sleep(3)
+        list(send(destination, paths, *more))
+
+    delivery.send_by_http = hasty  # type: ignore[assignment]
+
+
+def _copies_lose_a_bit() -> None:
+    from dicom_node import lossless
+
+    encoded = lossless._encoded
+
+    def lossy(frame: bytes, *more: Any) -> bytes | None:
+        return encoded(frame[:-2] + bytes([frame[-2] ^ 1]) + frame[-1:], *more)
+
+    lossless._encoded = lossy
+
+
+def _fetched_is_an_input() -> None:
+    from dicom_node.network import intake
+
+    intake.fetch_behind = lambda *_, **__: None  # type: ignore[assignment]
+
+
 def _audit_rows_of_their_own() -> None:
     from dicom_node.network import intake
 
@@ -297,6 +329,24 @@ MUTATIONS: dict[str, Mutation] = {
         "lost",
         # Where the PACS says what it lacks before it is asked for everything, it gets it, and the story tells it twice.
         or_as="untold",
+    ),
+    "settled-before-it-is-posted": Mutation(
+        "A delivery by HTTP is settled before it is sent.",
+        _settled_before_it_is_posted,
+        "kill delivery.settled 13",
+        "lost",
+    ),
+    "copies-lose-a-bit": Mutation(
+        "The last pixel of a frame is another when it is compressed.",
+        _copies_lose_a_bit,
+        "kill delivery.sending 1",
+        "twice",
+    ),
+    "fetched-is-an-input": Mutation(
+        "What was fetched from an archive is taken for what a modality sent.",
+        _fetched_is_an_input,
+        "kill fetch.moved 1",
+        "twice",
     ),
     "deliveries-of-the-dead-are-kept": Mutation(
         "What a dead node had under way stays its own.",

@@ -76,7 +76,7 @@ def outage(folder: Path, *, hours: int, every: int = 1, seed: int, say: Say = la
 
 def _work(here: Place, judge: Judge, ward: Ward, hour: int, seed: int) -> list[Violation]:
     """Have modalities send, and wait until only the PACS lacks what has come of it."""
-    senders = ward.senders(hour, here.to_node.port, random.Random(f"{seed}/{hour}"))
+    senders = ward.visit(hour, here, random.Random(f"{seed}/{hour}")).senders
     for sender in senders:
         sender.start()
     for sender in senders:
@@ -93,10 +93,10 @@ def _work(here: Place, judge: Judge, ward: Ward, hour: int, seed: int) -> list[V
 
 
 def _waits_for_the_pacs_alone(here: Place) -> bool:
-    """Whether each original has a job, each job is made, and each of its results at the other destination."""
+    """Whether each original has a job, each job is made, and each of its results at the other destinations."""
     without_job = select(func.count()).where(StoredObject.kind == ObjectKind.ORIGINAL, StoredObject.job_id.is_(None))
     unmade = select(func.count()).where(Job.state != JobState.DELIVERING)
-    unsent = select(func.count()).where(Delivery.destination == "witness", Delivery.state != DeliveryState.ACKNOWLEDGED)
+    unsent = select(func.count()).where(Delivery.destination != "pacs", Delivery.state != DeliveryState.ACKNOWLEDGED)
     with closing(here.node.database()) as database, database.reading() as tx:
         return not any(tx.scalars(query).one() for query in (without_job, unmade, unsent))
 

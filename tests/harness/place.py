@@ -19,7 +19,7 @@ from tests.harness.disk import Disk
 from tests.harness.product import CLOCK, FOLDER, JOURNAL, ORDERS
 from tests.harness.server import DatabaseServer
 from tests.harness.wire import Wire
-from tests.harness.witness import AE_TITLE, Witness
+from tests.harness.witness import AE_TITLE, StoreWitness, WebWitness, Witness
 from tests.nodes import LONG, NodeProcess, is_alive, kill
 from tests.peers import Orthanc, free_port, orthanc, wait_until
 
@@ -36,19 +36,22 @@ class StruckNode(NodeProcess):
     """A node that is started as `tests.harness.product`, and can lose its power."""
 
     def __init__(
-        self, folder: Path, disk: Disk, destinations: dict[str, int], *, database: str | None, mutation: str
+        self, folder: Path, disk: Disk, destinations: dict[str, int | str], *, database: str | None, mutation: str
     ) -> None:
         super().__init__(
             folder,
             destinations,
             database=database,
             titles={"pacs": PACS, "witness": AE_TITLE},
-            route={"complete": "multiframe", "quiet_seconds": 1.0},
+            route={"complete": "multiframe", "quiet_seconds": 1.0, "fetch_priors": "pacs"},
             storage={"root": str(disk.root)},
+            web={"port": (web_port := free_port())},
             worker={"max_attempts": ATTEMPTS, "lease_seconds": LEASE_SECONDS},
             delivery={"timeout_seconds": 5.0, "commitment_wait_hours": _ASKED_AGAIN},
         )
         self.root = disk.root
+        #: Of its DICOMweb server.
+        self.web_port = web_port
         self._disk = disk
         #: A worker beside the node's own, which nobody watches.
         self.beside: subprocess.Popen[bytes] | None = None
@@ -56,11 +59,11 @@ class StruckNode(NodeProcess):
         #: Seconds from each start after a death until it was ready.
         self.recoveries: list[float] = []
 
-    def write_routes(self, destinations: dict[str, int], titles: dict[str, str], **route: Any) -> None:
-        """As of every node, but what arrives is to be compared byte for byte with what was made; the PACS commits."""
+    def write_routes(self, destinations: dict[str, int | str], titles: dict[str, str], **route: Any) -> None:
+        """As of every node, but the PACS commits, and its files are to be compared with what was made."""
         super().write_routes(destinations, titles, **route)
-        routes = self.routes.read_text().replace("host =", "compressed = false\nhost =")
-        self.routes.write_text(routes.replace('name = "pacs"', 'name = "pacs"\ncommitment = true'))
+        keys = 'name = "pacs"\ncommitment = true\ncompressed = false'
+        self.routes.write_text(self.routes.read_text().replace('name = "pacs"', keys))
 
     def launch(self) -> None:
         """Start it as it is to be struck."""
@@ -164,10 +167,10 @@ class StruckNode(NodeProcess):
 class Archive:
     """Orthanc, which can be killed and started again on what it has."""
 
-    def __init__(self, folder: Path, reports_to: int) -> None:
-        """reports_to: port to which its reports on storage commitment go."""
+    def __init__(self, folder: Path, sends_to: int) -> None:
+        """sends_to: port to which its reports on storage commitment go, and what is fetched from it."""
         self._folder = folder
-        self._reports_to = reports_to
+        self._sends_to = sends_to
         self.port = free_port()
         self._running = ExitStack()
         self.orthanc: Orthanc = self._begin()
@@ -184,6 +187,10 @@ class Archive:
     def stop(self) -> None:
         """End it."""
         self._running.close()
+
+    def give(self, file: Path) -> None:
+        """Let it have an object from elsewhere."""
+        self.orthanc.ask("/instances", file.read_bytes())
 
     def arrivals(self, since: int) -> tuple[list[str], int]:
         """Orthanc's names of the objects that have come since a change, and the change to ask after next."""
@@ -205,7 +212,7 @@ class Archive:
         return count
 
     def _begin(self) -> Orthanc:
-        modalities = {"node": ["FULLFIELD", "127.0.0.1", self._reports_to]}
+        modalities = {"node": ["FULLFIELD", "127.0.0.1", self._sends_to]}
         return self._running.enter_context(
             orthanc(self._folder, ae_title=PACS, port=self.port, DicomModalities=modalities)
         )
@@ -219,18 +226,32 @@ class Place:
         self.disk = disk
         #: None with SQLite.
         self.database = database
-        self.to_node = Wire()
-        self.pacs = Archive(folder / "pacs", reports_to=self.to_node.port)
-        self.witness = Witness()
-        self.to_pacs = Wire(self.pacs.port)
+        self.to_node, self.to_nodes_web = Wire(), Wire()
+        self.pacs = Archive(folder / "pacs", sends_to=self.to_node.port)
+        self.witness, self.web = StoreWitness(), WebWitness()
+        self.to_pacs, self.to_web = Wire(self.pacs.port), Wire(self.web.port)
         self.node = StruckNode(
             folder / "node",
             disk,
-            {"pacs": self.to_pacs.port, "witness": self.witness.port},
+            {
+                "pacs": self.to_pacs.port,
+                "witness": self.witness.port,
+                "web": f"http://127.0.0.1:{self.to_web.port}",
+            },
             database=database.url if database is not None else None,
             mutation=mutation,
         )
-        self.to_node.leads_to = self.node.port
+        self.to_node.leads_to, self.to_nodes_web.leads_to = self.node.port, self.node.web_port
+
+    @property
+    def wires(self) -> list[Wire]:
+        """All that can be cut."""
+        return [self.to_node, self.to_nodes_web, self.to_pacs, self.to_web]
+
+    @property
+    def witnesses(self) -> dict[str, Witness]:
+        """The destinations beside the PACS, by name."""
+        return {"witness": self.witness, "web": self.web}
 
     @contextmanager
     def database_locked(self) -> Iterator[None]:
@@ -248,9 +269,10 @@ class Place:
 
     def close(self) -> None:
         """End what is not the node."""
-        self.to_node.close()
-        self.to_pacs.close()
-        self.witness.stop()
+        for wire in self.wires:
+            wire.close()
+        for witness in self.witnesses.values():
+            witness.stop()
         self.pacs.stop()
 
 

@@ -15,7 +15,7 @@ from config.errors import FullfieldError
 from tests.harness.checks import Judge
 from tests.harness.faults import Work, drawn, named
 from tests.harness.place import Place, place
-from tests.harness.senders import Sender, Ward
+from tests.harness.senders import Visit, Ward
 from tests.harness.violations import Violation
 
 #: Seconds without any step told after which what is under way counts as stuck.
@@ -34,6 +34,9 @@ class Report:
     #: Points that nobody came by: no fault.
     missed: int = 0
     acknowledged: int = 0
+    #: Pictures that reached a destination compressed, and objects that were fetched.
+    compressed: int = 0
+    fetched: int = 0
     told: int = 0
     recoveries: list[float] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
@@ -53,7 +56,8 @@ class Report:
         )
         return (
             f"{self.faults} faults ({self.missed} more were never reached), {self.acknowledged} objects acknowledged: "
-            f"{broken}{others}; audit trail of {self.told} rows{ready}; {self.minutes:.1f} min; seed {seed}, {database}"
+            f"{broken}{others}; {self.fetched} fetched, {self.compressed} compressed; "
+            f"audit trail of {self.told} rows{ready}; {self.minutes:.1f} min; seed {seed}, {database}"
         )
 
 
@@ -99,8 +103,8 @@ def run(
             step_begun = time.monotonic()
             dice = random.Random(f"{seed}/{step}")
             chosen = named(fault, step, dice, here) if fault is not None else drawn(step, dice, here)
-            senders = ward.senders(step, here.to_node.port, dice)
-            came_to_pass, violations = _strike(here, judge, chosen.strike, senders, patience)
+            visit = ward.visit(step, here, dice)
+            came_to_pass, violations = _strike(here, judge, chosen.strike, visit, patience)
             report.faults += came_to_pass
             report.missed += not came_to_pass
             report.violations += violations
@@ -122,6 +126,7 @@ def run(
             report.is_partial = True
         judge.close()
         report.acknowledged, report.told = len(judge.acknowledged), judge.told
+        report.compressed, report.fetched = here.witness.compressed, judge.fetched
         report.recoveries = here.node.recoveries
         report.minutes = (time.monotonic() - begun) / 60
     say(report.in_one_line(seed, database))
@@ -132,9 +137,11 @@ def _strike(
     here: Place,
     judge: Judge,
     strike: Callable[[Place, Work], bool],
-    senders: list[Sender],
+    visit: Visit,
     patience: float,
 ) -> tuple[bool, list[Violation]]:
+    senders = visit.senders
+    judge.give_the_pacs(visit.earlier)
     patient = Patience(judge.steps_told, patience)
 
     def is_done() -> bool:
