@@ -1,7 +1,6 @@
 """Whatever workers, senders, people and time do to jobs, they become what a small model says; on both databases."""
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -49,6 +48,7 @@ from storage.schema import Delivery
 from storage.sought_commitments import sought_of
 from storage.states import DeliveryState, SoughtState
 from storage.transitions import ForbiddenTransition, JobState
+from tests.job_model import ModelDelivery, ModelJob, turn_and_number
 from tests.jobs import let_lease_run_out, queued, result
 
 _NAMES = st.sampled_from(["one", "two"])
@@ -56,53 +56,6 @@ _ENDS = (JobState.RECONSTRUCTED, JobState.DECLINED, JobState.FAILED)
 _PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104, commitment=True)
 #: So often it is sent what it says it lacks.
 _MOST_SENDINGS = 3
-
-
-@dataclass
-class ModelDelivery:
-    """What is to be known of a job's result on its way to the destination."""
-
-    number: int
-    state: DeliveryState = DeliveryState.WAITING
-    attempts: int = 0
-    #: The one sending that counts, while it is on its way.
-    sending: Consignment | None = None
-    run_out: bool = False
-    #: It has been postponed.
-    rests: bool = False
-    #: What became of the last request for commitment.
-    sought: SoughtState | None = None
-    lacked: int = 0
-
-    @property
-    def is_held_up(self) -> bool:
-        """Whether nothing else of its study goes."""
-        under_way = self.sending is not None and not self.run_out
-        return self.state == DeliveryState.WAITING and (under_way or self.rests)
-
-    def is_held_by(self, name: str) -> bool:
-        return self.sending is not None and self.sending.hold.holder.startswith(name)
-
-    def become(self, state: DeliveryState, rests: bool = False) -> None:
-        self.state, self.sending, self.run_out, self.rests = state, None, False, rests
-
-
-@dataclass
-class ModelJob:
-    """What is to be known of a job."""
-
-    number: int
-    turn: datetime
-    priority: int
-    study: str
-    max_attempts: int
-    state: JobState = JobState.QUEUED
-    attempts: int = 0
-    #: The one lease that counts, while the job runs.
-    lease: Lease | None = None
-    run_out: bool = False
-    #: Once it is reconstructed.
-    delivery: ModelDelivery | None = None
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -165,11 +118,11 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(target=leases, worker=_NAMES)
     def take(self, worker: str) -> Lease:
-        forsaken = sorted((job for job in self._model.values() if job.run_out), key=_order)
+        forsaken = sorted((job for job in self._model.values() if job.run_out), key=turn_and_number)
         for job in [job for job in forsaken if job.attempts == job.max_attempts]:
             self._end(job, JobState.FAILED)
         waiting = [job for job in self._model.values() if job.state == JobState.QUEUED]
-        expected = next(iter([job for job in forsaken if job.run_out] + sorted(waiting, key=_order)), None)
+        expected = next(iter([job for job in forsaken if job.run_out] + sorted(waiting, key=turn_and_number)), None)
         fail_exhausted(self._tx)
         taken = claim(self._tx, owner=worker, lease_seconds=60)
         if expected is None:
@@ -429,10 +382,6 @@ class QueueMachine(RuleBasedStateMachine):
             delivery.sought = SoughtState.WAITING
         if job.state == JobState.DELIVERED and delivery.sought == SoughtState.COMMITTED:
             self._end(job, JobState.COMMITTED)
-
-
-def _order(job: ModelJob) -> tuple[datetime, int]:
-    return job.turn, job.number
 
 
 def test_the_queue_does_what_the_model_says(database: Database) -> None:
