@@ -54,8 +54,8 @@ _ACTOR = "fetcher"
 #: What one fetch asks for at most: a study of more is an archive's to show.
 _MOST_SERIES = 32
 _MOST_OBJECTS = 2000
-#: An archive that cannot send what it has is asked so often.
-_MOST_ATTEMPTS = 5
+#: An archive that cannot send what it has is asked so often: with waits that double from 5 s, for more than an hour.
+_MOST_ATTEMPTS = 10
 #: For so long other nodes keep away from what this one is about; it is renewed for each series.
 _LEASE_SECONDS = 1200.0
 #: Between two looks for damaged originals that are to be fetched again.

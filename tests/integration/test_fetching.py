@@ -188,7 +188,7 @@ def test_what_a_pacs_cannot_send_at_all_is_told_in_the_end(tmp_path):
         here.sends(here.cine())
         assert here.fetched().state in OVER
         assert here.kept(ObjectKind.FETCHED) == [uid(sent)]
-        assert len(here.node.rows("fetch_postponed")) == 4
+        assert len(here.node.rows("fetch_postponed")) == 9
         (told,) = here.node.rows("fetched", "fetch_refused")
         assert told.outcome != "success"
         assert told.details["reason"]
