@@ -6,6 +6,7 @@ so that generated grey levels can be written in the stored values of their sourc
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from pydicom.uid import XRayAngiographicImageStorage, XRayRadiofluoroscopicImage
 
 from config.errors import UnsupportedImage
 from inference.header import items, numbers, value_of
+
+Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 
 _PROJECTIONS = (XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage)
 
@@ -128,6 +131,18 @@ def modality_lut_shows(dataset: Dataset) -> bool:
     return not (as_stored and value_of(dataset, "SOPClassUID") in _PROJECTIONS)
 
 
+def voi_windows(voi: Dataset) -> tuple[Function, tuple[tuple[float, float], ...]]:
+    """The VOI LUT function, LINEAR where it is none, and centre and width of the windows that can be.
+
+    A width of LINEAR is 1 or more (PS3.3 C.11.2.1.2.1), that of the others above 0.
+    """
+    named = str(value_of(voi, "VOILUTFunction") or "LINEAR")
+    function: Function = named if named in ("LINEAR_EXACT", "SIGMOID") else "LINEAR"  # type: ignore[assignment]
+    least = 1 if function == "LINEAR" else np.nextafter(0, 1)
+    pairs = zip(numbers(voi, "WindowCenter"), numbers(voi, "WindowWidth"), strict=False)
+    return function, tuple((centre, width) for centre, width in pairs if width >= least)
+
+
 def _modality_values(dataset: Dataset, values: NDArray[np.int32]) -> NDArray[np.float64]:
     """What the modality LUT (PS3.3 C.11.1) makes of each stored value."""
     if not modality_lut_shows(dataset):
@@ -145,11 +160,10 @@ def _windowed(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.float
     A window that shows fewer than three different greys shows no picture and does not count.
     """
     source = _functional_group(dataset, "FrameVOILUTSequence") or dataset
-    centres, widths = numbers(source, "WindowCenter"), numbers(source, "WindowWidth")
-    function = str(value_of(source, "VOILUTFunction") or "LINEAR")
-    if not centres or not widths or widths[0] <= (1 if function == "LINEAR" else 0):
+    function, windows = voi_windows(source)
+    if not windows:
         return None
-    centre, width = centres[0], widths[0]
+    centre, width = windows[0]
     if function == "LINEAR":
         centre, width = centre - 0.5, width - 1
     relative = (values - centre) / max(width, 1e-3)

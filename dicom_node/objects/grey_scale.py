@@ -17,11 +17,10 @@ from pydicom.valuerep import DSfloat
 from config.errors import UnsupportedImage
 from dicom_node.objects.functional_groups import functional_group
 from dicom_node.objects.source_header import copy_attributes, read_value
-from inference.grey_mapping import modality_lut_shows
+from inference.grey_mapping import Function, modality_lut_shows, voi_windows
 from inference.header import items, numbers
 
 Form = Literal["byte", "word", "frames"]
-Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +63,7 @@ def read_grey_scale(source: Dataset) -> GreyScale:
     shown = modality_lut_shows(source)
     rescale = functional_group(source, "PixelValueTransformationSequence") or source
     voi = functional_group(source, "FrameVOILUTSequence") or source
-    named = str(read_value(voi, "VOILUTFunction") or "LINEAR")
-    function: Function = named if named in ("LINEAR_EXACT", "SIGMOID") else "LINEAR"  # type: ignore[assignment]
+    function, windows = voi_windows(voi)
     return GreyScale(
         bits_stored=int(source.BitsStored),
         signed=bool(source.PixelRepresentation),
@@ -73,7 +71,7 @@ def read_grey_scale(source: Dataset) -> GreyScale:
         slope=(_number(rescale, "RescaleSlope") or 1.0) if shown else 1.0,
         intercept=(_number(rescale, "RescaleIntercept") or 0.0) if shown else 0.0,
         rescale_type=str(read_value(rescale, "RescaleType") or "US") if shown else "US",
-        windows=_windows(voi, function),
+        windows=windows,
         function=function,
         has_modality_table=shown and bool(items(source, "ModalityLUTSequence")),
         has_voi_table=bool(items(source, "VOILUTSequence")),
@@ -145,14 +143,6 @@ def _without_overlays(stored: NDArray[np.integer], grey: GreyScale) -> NDArray[n
     if grey.signed:
         values[values >= 2 ** (grey.bits_stored - 1)] -= 2**grey.bits_stored
     return values
-
-
-def _windows(voi: Dataset, function: Function) -> tuple[tuple[float, float], ...]:
-    """The windows that can be; a width of LINEAR is 1 or more (C.11.2.1.2.1), that of the others above 0."""
-    centres, widths = (numbers(voi, keyword) for keyword in ("WindowCenter", "WindowWidth"))
-    linear = function == "LINEAR"
-    pairs = zip(centres, widths, strict=False)
-    return tuple((centre, width) for centre, width in pairs if (width >= 1 if linear else width > 0))
 
 
 def _put_windows(grey: GreyScale, result: Dataset, scale: float, offset: float) -> None:

@@ -6,6 +6,7 @@ from pydicom import Dataset
 from pydicom.uid import XRayRadiofluoroscopicImageStorage
 
 from config.errors import UnsupportedImage
+from dicom_node.objects.grey_scale import read_grey_scale
 from inference.grey_mapping import GreyMapping, grey_mapping
 from tests.factory import malformed, xa
 
@@ -96,6 +97,18 @@ def test_only_the_first_of_several_windows_counts():
     mapping = grey_mapping(header(WindowCenter=[1000, 5], WindowWidth=[1001, 3]))
 
     assert mapping.to_grey(np.array([498, 1502], dtype=np.uint16)) == pytest.approx([-1, 1], abs=0.005)
+
+
+def test_a_window_that_cannot_be_is_passed_over_as_in_the_result():
+    mapping = grey_mapping(header(WindowCenter=[5, 1000], WindowWidth=[0, 1001]))
+    assert mapping == grey_mapping(header(WindowCenter=1000, WindowWidth=1001))
+    assert read_grey_scale(header(WindowCenter=[5, 1000], WindowWidth=[0, 1001])).windows == ((1000, 1001),)
+
+
+def test_a_function_that_the_standard_does_not_know_is_linear_as_in_the_result():
+    mapping = grey_mapping(header(WindowCenter=1000, WindowWidth=1001, VOILUTFunction="CUBIC"))
+    assert mapping == grey_mapping(header(WindowCenter=1000, WindowWidth=1001))
+    assert read_grey_scale(header(VOILUTFunction="CUBIC")).function == "LINEAR"
 
 
 def test_low_values_are_bright_in_monochrome1():
