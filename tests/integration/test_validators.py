@@ -92,6 +92,11 @@ SOURCES = {
     "Japanese": {"patient_name": "Yamada^Tarou=山田^太郎=やまだ^たろう", "charset": ["", "ISO 2022 IR 87"]},
     "UTF-8": {"patient_name": "Łukasz^Żółć", "charset": "ISO_IR 192"},
     "frame of reference": {"FrameOfReferenceUID": "1.2.3"},
+    "synchronized": {
+        "SynchronizationFrameOfReferenceUID": "1.2.3",
+        "SynchronizationTrigger": "NO TRIGGER",
+        "AcquisitionTimeSynchronized": "N",
+    },
     "calibrated": {"PixelSpacing": [0.2, 0.2], "PixelSpacingCalibrationType": "GEOMETRY"},
     "lossy": {
         "LossyImageCompression": "01",
