@@ -17,6 +17,11 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLos
 #: What pictures are compressed with, the best first by measurement (docs/decisions/0025).
 LOSSLESS: tuple[UID, ...] = (JPEGLSLossless, JPEG2000Lossless, RLELossless)
 
+#: What a frame is encoded by.
+_DESCRIBED = (
+    *("SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns"),
+    *("BitsAllocated", "BitsStored", "PixelRepresentation"),
+)
 _PIXEL_DATA = struct.pack("<HH", 0x7FE0, 0x0010)
 _ITEM, _END = struct.pack("<HH", 0xFFFE, 0xE000), struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
 _UNDEFINED = 0xFFFFFFFF
@@ -31,7 +36,9 @@ def rewrite(path: Path, syntax: UID, target: Path) -> bool:
     """
     with path.open("rb") as file, target.open("wb") as out:
         header = dcmread(file, stop_before_pixels=True)
-        if header.file_meta.TransferSyntaxUID != ExplicitVRLittleEndian or header.get("SamplesPerPixel") != 1:
+        if any(header.get(keyword) is None for keyword in _DESCRIBED) or header.SamplesPerPixel != 1:
+            return False
+        if header.file_meta.TransferSyntaxUID != ExplicitVRLittleEndian:
             return False
         frames = list(_frames_at(file, header))
         if not frames:

@@ -22,7 +22,7 @@ def write_uncompressed(path: Path, target: Path, syntax: UID = ExplicitVRLittleE
     """Write the file anew; one frame at a time is in memory. Pixels in colour that were compressed become RGB.
 
     syntax: explicit or implicit VR little endian.
-    Raises UnsupportedImage for what cannot be parsed or decoded, and OSError.
+    Raises UnsupportedImage for what cannot be parsed or decoded, DamagedObject for a file that is gone, and OSError.
     """
     with opened(path, whole=True) as (header, picture), target.open("wb") as out:
         try:
@@ -47,7 +47,7 @@ def _write(header: Dataset, picture: StoredPicture | None, out: BinaryIO, syntax
         _write_pixel_data(picture, first, out, syntax)
     tail = DicomIO(out)
     tail.is_implicit_VR, tail.is_little_endian = syntax.is_implicit_VR, True
-    write_dataset(tail, behind)
+    write_dataset(tail, behind, header.get("SpecificCharacterSet", "iso8859"))
 
 
 def _describe_decoded(header: Dataset, picture: StoredPicture) -> bytes:

@@ -138,9 +138,9 @@ def voi_windows(voi: Dataset) -> tuple[Function, tuple[tuple[float, float], ...]
     """
     named = str(value_of(voi, "VOILUTFunction") or "LINEAR")
     function: Function = named if named in ("LINEAR_EXACT", "SIGMOID") else "LINEAR"  # type: ignore[assignment]
-    least = 1 if function == "LINEAR" else np.nextafter(0, 1)
+    linear = function == "LINEAR"
     pairs = zip(numbers(voi, "WindowCenter"), numbers(voi, "WindowWidth"), strict=False)
-    return function, tuple((centre, width) for centre, width in pairs if width >= least)
+    return function, tuple((centre, width) for centre, width in pairs if (width >= 1 if linear else width > 0))
 
 
 def _modality_values(dataset: Dataset, values: NDArray[np.int32]) -> NDArray[np.float64]:

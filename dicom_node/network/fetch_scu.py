@@ -42,13 +42,6 @@ class FetchRefused(PeerRefused):
         self.status = status
 
 
-class SendingFailed(FetchPostponed):
-    """The archive cannot send (0xA702, 0xCxxx).
-
-    Orthanc says so of a node that it does not know as of one that it did not reach.
-    """
-
-
 @dataclass(frozen=True)
 class FoundSeries:
     """A series that an archive has."""
@@ -113,7 +106,8 @@ def move(
     """Have an archive send a series, or one object of it, to an AE title, and wait until it has.
 
     going_on: asked whenever the archive says how far it is; what is broken off raises PeerUnavailable.
-    Raises PeerUnavailable or PeerRefused; SendingFailed where nobody can tell which it is.
+    Raises PeerUnavailable or PeerRefused; FetchPostponed also where none of it could be sent (0xCxxx), which Orthanc
+    says of a node that it does not know as of one that had no room.
     """
     asked = _keys(study_instance_uid, series_instance_uid, sop_instance_uid)
     association.dimse_timeout = _PATIENCE_SECONDS
@@ -124,9 +118,9 @@ def move(
             if not going_on():
                 break
             continue
-        if status == Status.UNABLE_TO_PERFORM_SUBOPERATIONS or status & 0xF000 == 0xC000:
+        if status & 0xF000 == 0xC000:
             said = f"{archive.ae_title} answered the request to send objects to {to} with status 0x{status:04X}"
-            raise SendingFailed(f"{said}; it may not know where this node is.", status)
+            raise FetchPostponed(f"{said}; it may not know where this node is.", status)
         if status != Status.SOME_SUBOPERATIONS_FAILED:
             _check(status, archive, f"the request to send objects to {to}")
         counted = (answer.get(f"NumberOf{fate}Suboperations") or 0 for fate in ("Completed", "Warning", "Failed"))

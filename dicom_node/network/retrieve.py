@@ -6,6 +6,7 @@ told as failed. pynetdicom's own way would read each object into memory and enco
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import structlog
 from pynetdicom.association import Association
@@ -126,7 +127,7 @@ class Retrievals:
                 log.error("an object cannot be sent", reason=str(error))
                 operations.failed(object.sop_instance_uid)
         if destination is None:
-            _send_over(operations.association, "The peer", files, operations)
+            _send_over(operations.association, "The peer", files, operations, self._store.incoming)
             return
         calling_ae = destination.calling_ae or operations.called_ae
         try:
@@ -134,24 +135,26 @@ class Retrievals:
                 with associated(
                     destination, calling_ae, contexts_for(files), self._timeout_seconds, credentials=self._credentials
                 ) as association:
-                    _send_over(association, destination.ae_title, files, operations)
+                    _send_over(association, destination.ae_title, files, operations, self._store.incoming)
         except FullfieldError as error:
             log.warning("objects could not be moved", reason=str(error))
 
 
-def _send_over(association: Association, who: str, files: Sequence[StoredPart10], operations: Suboperations) -> None:
-    """Send file after file, until all are sent, the peer cancels or is gone, or the receiver is."""
+def _send_over(
+    association: Association, who: str, files: Sequence[StoredPart10], operations: Suboperations, scratch: Path
+) -> None:
+    """Send file after file, until all are sent, the peer cancels or is gone, or the receiver or the storage is."""
     for number, file in enumerate(files, start=1):
         if operations.cancelled or operations.abandoned:
             return
         uid = str(file.sop_instance_uid)
         try:
-            status = store(association, file, number, who, operations.moved_for)
-        except PeerUnavailable as error:
+            status = store(association, file, number, who, operations.moved_for, scratch)
+        except (PeerUnavailable, StorageUnavailable) as error:
             log.warning("objects could not be sent", reason=str(error))
             return
-        except (PeerRefused, ValueError) as error:
-            # ValueError: pynetdicom cannot turn it into what the peer takes, such as big endian into little.
+        except (PeerRefused, DamagedObject, ValueError) as error:
+            # ValueError: a UID that pynetdicom cannot name in a request.
             log.warning("an object could not be sent", reason=str(error))
             operations.failed(uid)
         else:

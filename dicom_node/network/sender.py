@@ -8,7 +8,7 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 from queue import Empty
-from tempfile import TemporaryDirectory
+from tempfile import NamedTemporaryFile
 from typing import Any, Protocol
 
 from pydicom.dataset import Dataset
@@ -21,7 +21,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiat
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
 
-from config.errors import DamagedObject, PeerRefused, PeerUnavailable, UnsupportedImage
+from config.errors import DamagedObject, PeerRefused, PeerUnavailable, StorageUnavailable, UnsupportedImage
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.network.contexts import UNCOMPRESSED
 from dicom_node.network.server import quiet_library
@@ -101,11 +101,13 @@ def send(
     paths: Sequence[Path],
     timeout_seconds: float,
     credentials: Credentials | None = None,
+    scratch: Path | None = None,
 ) -> Iterator[Sent]:
     """Send part-10 files over one association, and yield each object when it is acknowledged.
 
     credentials: for a destination that is called over TLS.
     timeout_seconds: how long to wait for the connection, for each answer, and for any progress.
+    scratch: as of `store`.
     A file goes out as it is, or in little endian without compression if the peer takes no other form.
     Raises PeerUnavailable (unreachable, aborted, silent, out of resources) or PeerRefused (rejected, no
     presentation context, any other failure) at the first object that was not acknowledged; those before it
@@ -116,7 +118,7 @@ def send(
     with associated(destination, calling_ae, contexts, timeout_seconds, credentials=credentials) as association:
         for number, file in enumerate(files, start=1):
             faultpoint("delivery.sending")
-            status = store(association, file, number, _address(destination))
+            status = store(association, file, number, _address(destination), scratch=scratch)
             if status in STORED_WITH_WARNING or status in (0x0000, STORED_BEFORE):
                 yield Sent(file.sop_instance_uid, status)
             elif status & 0xFF00 == 0xA700:
@@ -231,14 +233,21 @@ def contexts_for(files: Sequence[StoredPart10]) -> list[PresentationContext]:
 
 
 def store(
-    association: Association, file: StoredPart10, number: int, who: str, moved_for: tuple[str, int] | None = None
+    association: Association,
+    file: StoredPart10,
+    number: int,
+    who: str,
+    moved_for: tuple[str, int] | None = None,
+    scratch: Path | None = None,
 ) -> int:
     """Send a file over an association; the status that the peer answers.
 
     number: counts the requests of the association. who: the peer, in words. moved_for: the AE title that asked for a
-        C-MOVE, and its Message ID (PS3.7 9.1.1.1.8).
+        C-MOVE, and its Message ID (PS3.7 9.1.1.1.8). scratch: the folder for what has to be written anew; unset: the
+        system's for temporary files.
     The file goes out as it is, or in little endian without compression if the peer takes no other form.
-    Raises PeerUnavailable without an answer, PeerRefused if the peer takes the object in no form.
+    Raises PeerUnavailable without an answer, PeerRefused if the peer takes the object in no form, DamagedObject for a
+    file that is gone, StorageUnavailable where it cannot be written anew.
     """
     contexts = {
         UID(context.transfer_syntax[0]): context.context_id
@@ -262,7 +271,7 @@ def store(
             if syntax is None:
                 form = f"{file.sop_class_uid.name} in {file.transfer_syntax_uid.name}"
                 raise PeerRefused(f"{who} does not take {form}.")
-            request._dataset_path = copies.enter_context(_decompressed(file, syntax))
+            request._dataset_path = copies.enter_context(_decompressed(file, syntax, scratch))
         if not association.is_established:
             raise PeerUnavailable(f"{who} ended the association.")
         # Not pynetdicom's `send_c_store`: it reads the header once more, and stops the association's thread first.
@@ -339,18 +348,20 @@ def _is_odd(file: StoredPart10) -> bool:
 
 
 @contextmanager
-def _decompressed(file: StoredPart10, syntax: UID) -> Iterator[tuple[Path, int]]:
+def _decompressed(file: StoredPart10, syntax: UID, scratch: Path | None) -> Iterator[tuple[Path, int]]:
     """A copy for now in little endian without compression, with implicit or explicit VR as was accepted.
 
     Its path, and where in it the data set begins.
     """
-    with TemporaryDirectory() as folder:
-        plain = Path(folder) / "plain.dcm"
+    with ExitStack() as stack:
         try:
+            plain = Path(stack.enter_context(NamedTemporaryFile(dir=scratch, prefix="plain-")).name)
             write_uncompressed(file.path, plain, syntax)
         except UnsupportedImage as error:
             form = file.transfer_syntax_uid.name
             raise PeerRefused(f"The peer does not take the object in {form}. {error}") from error
+        except OSError as error:
+            raise StorageUnavailable(f"A copy cannot be written to the disk: {error.strerror}.") from error
         yield plain, identified(plain).data_set_begins
 
 

@@ -172,7 +172,7 @@ class Courier(Rounds):
         timeout, credentials = self._settings.timeout_seconds, self._credentials
         if destination.url is not None:
             return send_by_http(destination, paths, timeout, credentials)
-        return send(destination, calling_ae, paths, timeout, credentials)
+        return send(destination, calling_ae, paths, timeout, credentials, self._store.incoming)
 
     def _files(self, destination: Destination, calling_ae: str, digests: list[str]) -> list[Path]:
         """What to send: compressed without loss where the destination takes it so, which by HTTP is not told."""

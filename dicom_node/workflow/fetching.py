@@ -21,9 +21,9 @@ from dicom_node.audit import Action, record
 from dicom_node.backoff import wait_seconds
 from dicom_node.logs import hashed
 from dicom_node.network.fetch_scu import (
+    FetchPostponed,
     FoundSeries,
     Moved,
-    SendingFailed,
     fetch_contexts,
     find_series,
     has_object,
@@ -54,7 +54,7 @@ _ACTOR = "fetcher"
 #: What one fetch asks for at most: a study of more is an archive's to show.
 _MOST_SERIES = 32
 _MOST_OBJECTS = 2000
-#: An archive that cannot send what it has is asked so often: with waits that double from 5 s, for more than an hour.
+#: An archive that could send a part is asked for the rest in so many attempts; it sends whole series.
 _MOST_ATTEMPTS = 10
 #: For so long other nodes keep away from what this one is about; it is renewed for each series.
 _LEASE_SECONDS = 1200.0
@@ -127,10 +127,7 @@ class Fetcher(Rounds):
         except PeerUnavailable as error:
             if self.stopping.is_set():
                 return False
-            if isinstance(error, SendingFailed) and not _may_go_better(fetch):
-                self._end(fetch, archive, FetchState.REFUSED, str(error), error.status)
-            else:
-                self._postpone(fetch, archive, str(error), getattr(error, "status", None))
+            self._postpone(fetch, archive, str(error), getattr(error, "status", None))
         except FullfieldError:
             raise  # The storage is away.
         except Exception as error:
@@ -168,24 +165,31 @@ class Fetcher(Rounds):
                 if len(chosen) < len(wanted):
                     told["left_out"] = len(wanted) - len(chosen)
                 _tell(tx, fetch, archive, Action.FETCH_ASKED, **told)
-            moved = []
+            moved, why = [], None
             for number, series in enumerate(chosen, start=1):
                 with self._database.transaction() as tx:
                     renew_fetch(tx, fetch.id, lease_seconds=_LEASE_SECONDS)
                 faultpoint("fetch.asking")
-                moved.append(
-                    move(
-                        association,
-                        archive,
-                        study,
-                        series.series_instance_uid,
-                        to=self._ae_title,
-                        message_id=number,
-                        going_on=self._going_on,
+                try:
+                    moved.append(
+                        move(
+                            association,
+                            archive,
+                            study,
+                            series.series_instance_uid,
+                            to=self._ae_title,
+                            message_id=number,
+                            going_on=self._going_on,
+                        )
                     )
-                )
+                except FetchPostponed as error:
+                    # Of one that it cannot send the others do not suffer.
+                    moved.append(Moved(sent=0, failed=series.objects or 1))
+                    why = error
         faultpoint("fetch.moved")
-        if (reason := _failure(archive, moved)) and _may_go_better(fetch):
+        if why is not None and not any(one.sent for one in moved):
+            raise why
+        if (reason := _failure(archive, moved)) and fetch.attempts < _MOST_ATTEMPTS:
             raise PeerUnavailable(reason)
         self._done(fetch, archive, moved)
 
@@ -268,11 +272,6 @@ class Fetcher(Rounds):
             settle_fetch(tx, fetch.id, state, reason=reason, status=status)
             _tell(tx, fetch, archive, action, outcome, reason=reason)
         log.warning("a fetch came to nothing", archive=fetch.archive, reason=reason)
-
-
-def _may_go_better(fetch: Fetch) -> bool:
-    """Whether an archive that could not send is asked once more."""
-    return fetch.attempts < _MOST_ATTEMPTS
 
 
 def _failure(archive: Destination, moved: Sequence[Moved]) -> str | None:

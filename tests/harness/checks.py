@@ -17,6 +17,7 @@ from storage.schema import (
     AuditRow,
     CataloguedObject,
     Delivery,
+    Fetch,
     FileToRemove,
     Job,
     Series,
@@ -26,7 +27,7 @@ from storage.schema import (
 from storage.states import DeliveryState, ObjectKind, SeriesState
 from storage.transitions import JobState
 from tests.harness.destinations import Destinations, Sent
-from tests.harness.fetched import count_fetched, open_fetches, violations_of
+from tests.harness.fetched import count_fetched, of_earlier, of_fetches, open_fetches
 from tests.harness.part10 import data_set
 from tests.harness.place import Place
 from tests.harness.violations import Violation
@@ -53,7 +54,7 @@ class Judge:
         #: Acknowledged, by SOP Instance UID.
         self.acknowledged: dict[str, Path] = {}
         self._destinations = Destinations(here, self._store)
-        self._seen_object = self._seen_audit = 0
+        self._seen_object = self._seen_audit = self._seen_fetch = 0
         self._log_read = 0
         #: In the PACS before a cine of the same study was sent here, and not judged yet.
         self._earlier: list[Sent] = []
@@ -117,17 +118,19 @@ class Judge:
                 *self._jobs_are_committed(tx),
                 *self._destinations.violations(tx, self._new_objects(tx)),
                 *self._is_told(tx),
-                *(one for sent in self._earlier for one in violations_of(tx, self._store, sent)),
+                *of_fetches(tx, self._seen_fetch),
+                *(one for sent in self._earlier for one in of_earlier(tx, self._store, sent)),
             ]
             self._earlier.clear()
             self.fetched = count_fetched(tx)
             self._seen_object = tx.scalars(select(func.max(StoredObject.id))).one() or 0
             self._seen_audit = tx.scalars(select(func.max(AuditRow.id))).one() or 0
+            self._seen_fetch = tx.scalars(select(func.max(Fetch.id))).one() or 0
         return [*found, *self._log_is_quiet()]
 
     def look_at_everything_again(self) -> list[Violation]:
         """As if nothing had been seen."""
-        self._seen_object = self._seen_audit = 0
+        self._seen_object = self._seen_audit = self._seen_fetch = 0
         self._destinations.look_at_everything_again()
         self._earlier = list(self._destinations.earlier.values())
         return self.violations()

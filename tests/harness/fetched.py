@@ -1,6 +1,6 @@
 """Whether what the PACS had of a study before is fetched, kept as it is, and taken for no input."""
 
-from collections import Counter
+from collections.abc import Iterator
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -25,41 +25,37 @@ def count_fetched(tx: Session) -> int:
     return tx.scalars(select(func.count()).where(StoredObject.kind == ObjectKind.FETCHED)).one()
 
 
-def violations_of(tx: Session, store: ObjectStore, earlier: Sent) -> list[Violation]:
+def of_fetches(tx: Session, after: int) -> Iterator[Violation]:
+    """What is wrong with fetches of higher numbers: each is to come to its end, and that to be told once."""
+    for fetch in tx.scalars(select(Fetch).where(Fetch.id > after).order_by(Fetch.id)):
+        if fetch.state != FetchState.FETCHED:
+            yield Violation("lost", f"the fetch {fetch.id} is {fetch.state.value}: {fetch.reason}")
+        ends = _count(tx, AuditRow.job_id == fetch.job_id, AuditRow.action == "fetched")
+        if ends != (due := tx.scalars(select(func.count()).where(Fetch.job_id == fetch.job_id)).one()):
+            yield Violation("untold", f"{ends} ends of {due} fetches of the job {fetch.job_id} are told")
+
+
+def of_earlier(tx: Session, store: ObjectStore, earlier: Sent) -> Iterator[Violation]:
     """What is wrong with an object that the PACS has, and of whose study a cine was sent here."""
-    name, study = earlier.file.name, next(iter(earlier.due))[0]
-    fetches = list(tx.scalars(select(Fetch).where(Fetch.study_instance_uid == study)))
-    if not fetches:
-        return [Violation("lost", f"nothing of the study of {name} was fetched")]
-    found = [
-        Violation("lost", f"the fetch {fetch.id} is {fetch.state.value}: {fetch.reason}")
-        for fetch in fetches
-        if fetch.state != FetchState.FETCHED
-    ]
-    told = Counter(
-        tx.execute(
-            select(AuditRow.action, AuditRow.outcome).where(
-                AuditRow.study_instance_uid == study,
-                AuditRow.action.in_(["fetch_asked", "fetched", "object_fetched"]),
-            )
-        ).all()
-    )
-    ended = told["fetched", "success"] + told["fetched", "failed"]
-    if ended != len(fetches) or not told["fetch_asked", "success"]:
-        found.append(Violation("untold", f"{ended} ends of {len(fetches)} fetches for {name} are told"))
-    kept = list(tx.scalars(select(StoredObject).where(StoredObject.sop_instance_uid == earlier.sop_instance_uid)))
+    name, uid = earlier.file.name, earlier.sop_instance_uid
+    kept = list(tx.scalars(select(StoredObject).where(StoredObject.sop_instance_uid == uid)))
+    if not kept:
+        yield Violation("lost", f"{name} was not fetched")
     if len(kept) > 1 or any(row.kind != ObjectKind.FETCHED for row in kept):
-        kinds = [row.kind.value for row in kept]
-        found.append(Violation("twice", f"{name}, which was fetched, is kept as {kinds}"))
-    if told["object_fetched", "success"] != len(kept):
-        found.append(Violation("untold", f"{told['object_fetched', 'success']} receptions of {name} are told"))
-    if not kept and not told["fetched", "failed"]:
-        found.append(Violation("lost", f"{name} was not fetched, and nobody says so"))
+        yield Violation("twice", f"{name}, which was fetched, is kept as {[row.kind.value for row in kept]}")
+    told = _count(
+        tx, AuditRow.sop_instance_uid == uid, AuditRow.action == "object_fetched", AuditRow.outcome == "success"
+    )
+    if told != len(kept):
+        yield Violation("untold", f"{told} receptions of {name} are told")
     for row in kept:
         try:
             store.verify(row.digest)
             if data_set(store.path(row.digest).read_bytes()) != data_set(earlier.file.read_bytes()):
-                found.append(Violation("lost", f"{name} was fetched and is kept with other bytes"))
+                yield Violation("lost", f"{name} was fetched and is kept with other bytes")
         except DamagedObject as error:
-            found.append(Violation("lost", f"{name} was fetched: {error}"))
-    return found
+            yield Violation("lost", f"{name} was fetched: {error}")
+
+
+def _count(tx: Session, *conditions: object) -> int:
+    return tx.scalars(select(func.count()).select_from(AuditRow).where(*conditions)).one()  # type: ignore[arg-type]

@@ -302,7 +302,7 @@ MUTATIONS: dict[str, Mutation] = {
         "lost",
     ),
     "forgotten-destination": Mutation(
-        "No delivery of a dose report is entered for one of two destinations.",
+        "No delivery of a dose report is entered for one of the destinations.",
         _forgotten_destination,
         "kill worker.entered 1",
         "lost",

@@ -81,7 +81,7 @@ def _work(here: Place, judge: Judge, ward: Ward, hour: int, seed: int) -> list[V
         sender.start()
     for sender in senders:
         sender.join(LONG)
-    stuck = [Violation("stuck", f"{sender.name} is not rid of its objects") for sender in senders if sender.is_alive()]
+    stuck = [Violation("stuck", f"{sender.name} is not rid of its objects") for sender in senders if sender.left]
     for sender in senders:
         sender.give_up()
         judge.acknowledge(sender.acknowledged)

@@ -158,7 +158,7 @@ def _strike(
             time.sleep(0.1)
     except (RuntimeError, TimeoutError, FullfieldError) as error:
         gone = Violation("stuck", f"what the fault struck does not come back: {error}")
-    stuck = [Violation("stuck", f"{sender.name} is not rid of its objects") for sender in senders if sender.is_alive()]
+    stuck = [Violation("stuck", f"{sender.name} is not rid of its objects") for sender in senders if sender.left]
     for sender in senders:
         sender.give_up()
         judge.acknowledge(sender.acknowledged)

@@ -35,24 +35,25 @@ class Sender(threading.Thread, ABC):
     def __init__(self, files: list[Path], calling: str) -> None:
         super().__init__(name=calling, daemon=True)
         self.acknowledged: list[Path] = []
-        self._left = list(files)
+        #: Not acknowledged yet.
+        self.left = list(files)
         self._process: subprocess.Popen[bytes] | None = None
         self._given_up = False
 
     def run(self) -> None:
         """Send until nothing is left."""
-        while self._left and not self._given_up:
+        while self.left and not self._given_up:
             self._process = subprocess.Popen(
-                self._command(self._left),
+                self._command(self.left),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
             said, _ = self._process.communicate()
-            for file in self._acknowledged(said, self._left):
-                self._left.remove(file)
+            for file in self._acknowledged(said, self.left):
+                self.left.remove(file)
                 self.acknowledged.append(file)
-            if self._left:
+            if self.left:
                 time.sleep(_PAUSE)
 
     def kill(self) -> None:
@@ -109,9 +110,9 @@ class Curl(Sender):
         """What the answer names as stored (PS3.18 I.2.2)."""
         try:
             answer = Dataset.from_json(json.loads(said))
-        except ValueError:
-            return []
-        stored = {item.ReferencedSOPInstanceUID for item in answer.get("ReferencedSOPSequence") or []}
+            stored = {item.ReferencedSOPInstanceUID for item in answer.get("ReferencedSOPSequence") or []}
+        except (ValueError, TypeError, AttributeError):
+            return []  # broken off, or an answer of another kind
         return [file for file in sent if dcmread(file, specific_tags=["SOPInstanceUID"]).SOPInstanceUID in stored]
 
 

@@ -1,5 +1,5 @@
-"""Other destinations beside the PACS, which remember each version of an object that they were ever sent, and can
-misbehave: one by C-STORE, which takes pictures compressed, and one by STOW-RS."""
+"""Other destinations beside the PACS, which remember each version of an object that they have acknowledged, and
+can misbehave: one by C-STORE, which takes pictures compressed, and one by STOW-RS."""
 
 import hashlib
 import threading
@@ -71,7 +71,8 @@ class StoreWitness(Witness):
             time.sleep(_SLOW)
         content = event.request.DataSet.getvalue()
         if event.context.transfer_syntax == JPEGLSLossless:
-            self.compressed += 1
+            with self._lock:
+                self.compressed += 1
             content = _without_compression(event.encoded_dataset())
         self._remember(str(event.request.AffectedSOPInstanceUID), content)
         return 0x0000
@@ -99,19 +100,20 @@ class WebWitness(Witness):
         self._server.server_close()
 
     def _take(self, request: BaseHTTPRequestHandler) -> None:
+        manners = self.manners
         size = int(request.headers["Content-Length"])
         message = request.rfile.read(size)
-        if len(message) < size or self.manners == "aborting":
+        if len(message) < size or manners == "aborting":
             request.close_connection = True
             return
-        if self.manners == "slow":
+        if manners == "slow":
             time.sleep(_SLOW)
-        if self.manners == "good" or self.manners == "slow":
+        if manners != "full":
             begin = message.index(b"\r\n\r\n") + 4
             content = message[begin : message.rindex(b"\r\n--")]
             header = dcmread(BytesIO(content), specific_tags=["SOPInstanceUID"])
             self._remember(str(header.SOPInstanceUID), data_set(content))
-        request.send_response(503 if self.manners == "full" else 200)
+        request.send_response(503 if manners == "full" else 200)
         request.send_header("Content-Length", "0")
         request.end_headers()
 

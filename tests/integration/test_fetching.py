@@ -1,7 +1,6 @@
 """Other series of a study, fetched where a route asks for it: they arrive once, and no job takes them in."""
 
 import threading
-from functools import partial
 
 import pytest
 from pydicom import dcmread
@@ -18,7 +17,7 @@ from storage.states import FetchState, ObjectKind
 from tests.factory import reconstruction, write, xa
 from tests.peers import dcmqrscp, findscu, free_port, orthanc, qrscp, storescu, wait_until
 from tests.stored_jobs import received
-from tests.wards import OVER, TITLE, answer, answers, series, table, uid, ward, ward_and_archive, ward_and_pacs
+from tests.wards import TITLE, answer, answers, series, table, uid, ward, ward_and_archive, ward_and_pacs
 
 # From a PACS
 
@@ -115,14 +114,22 @@ def test_an_archive_that_counts_nothing_sends_too_and_what_comes_again_is_kept_o
         assert len(here.jobs()) == 2
 
 
-STRANGERS_TO = {
-    "dcmtk": dcmqrscp,
-    "pynetdicom": qrscp,
-    "Orthanc": partial(orthanc, ae_title=TITLE, DicomAlwaysAllowFind=True, DicomAlwaysAllowMove=True),
-}
+def test_orthanc_that_does_not_know_the_node_is_asked_until_it_does(tmp_path):
+    with (
+        orthanc(tmp_path / "pacs", ae_title=TITLE, DicomAlwaysAllowFind=True, DicomAlwaysAllowMove=True) as pacs,
+        ward(tmp_path, pacs.port) as here,
+    ):
+        other = here.cine()
+        assert storescu(pacs.port, other, called=TITLE).accepted
+        here.sends(here.cine())
+        row = wait_until(lambda: here.node.rows("fetch_postponed"), what="a try in vain")[0]
+        assert row.details["reason"].endswith("with status 0xC000; it may not know where this node is.")
+        pacs.put("/modalities/node", ["FULLFIELD", "127.0.0.1", here.node.port])
+        assert here.fetched().state == FetchState.FETCHED
+        assert here.kept(ObjectKind.FETCHED) == [uid(other)]
 
 
-@pytest.mark.parametrize("archive", STRANGERS_TO.values(), ids=STRANGERS_TO)
+@pytest.mark.parametrize("archive", [dcmqrscp, qrscp], ids=["dcmtk", "pynetdicom"])
 def test_an_archive_that_does_not_know_the_node_refuses_and_it_is_said_what_to_mend(tmp_path, archive):
     with archive(tmp_path / "pacs") as pacs, ward(tmp_path, pacs.port, title=pacs.ae_title) as here:
         assert storescu(pacs.port, here.cine(), called=pacs.ae_title).accepted
@@ -175,8 +182,8 @@ def test_what_a_pacs_could_not_send_at_first_is_asked_for_again(tmp_path, progra
 
 def test_what_a_pacs_cannot_send_at_all_is_told_in_the_end(tmp_path):
     with ward_and_pacs(tmp_path, "pynetdicom") as (here, pacs):
-        sent, never = here.cine(), here.cine()
-        assert storescu(pacs.port, sent, never, called=pacs.ae_title).accepted
+        never, sent = here.cine(), here.cine()
+        assert storescu(pacs.port, never, sent, called=pacs.ae_title).accepted
         keep = here.node.intake._keep
 
         def full_for_one(arrival, header):
@@ -186,12 +193,33 @@ def test_what_a_pacs_cannot_send_at_all_is_told_in_the_end(tmp_path):
 
         here.node.intake._keep = full_for_one
         here.sends(here.cine())
-        assert here.fetched().state in OVER
+        assert here.fetched().state == FetchState.FETCHED
         assert here.kept(ObjectKind.FETCHED) == [uid(sent)]
         assert len(here.node.rows("fetch_postponed")) == 9
-        (told,) = here.node.rows("fetched", "fetch_refused")
-        assert told.outcome != "success"
-        assert told.details["reason"]
+        (told,) = here.node.rows("fetched")
+        assert (told.outcome, told.details["objects"], told.details["failed"]) == ("failed", 1, 1)
+
+
+def test_a_series_that_a_pacs_cannot_send_keeps_no_other_away(tmp_path):
+    with ward_and_pacs(tmp_path) as (here, pacs):
+        cines = [here.cine() for _ in range(3)]
+        assert storescu(pacs.port, *cines, called=TITLE).accepted
+        asked_first = pacs.get(f"/series/{pacs.get('/series')[0]}")["MainDicomTags"]["SeriesInstanceUID"]
+        [never] = [path for path in cines if series(path) == asked_first]
+        keep, room = here.node.intake._keep, threading.Event()
+
+        def full_for_one(arrival, header):
+            if arrival.calling_ae == TITLE and arrival.sop_instance_uid == uid(never) and not room.is_set():
+                raise StorageFull("There is no room for it.")
+            return keep(arrival, header)
+
+        here.node.intake._keep = full_for_one
+        here.sends(here.cine())
+        wait_until(lambda: len(here.node.rows("fetch_postponed")) > 10, what="more tries than of what comes in part")
+        assert sorted(here.kept(ObjectKind.FETCHED)) == sorted(uid(path) for path in cines if path != never)
+        room.set()
+        assert here.fetched().state == FetchState.FETCHED
+        assert len(here.kept(ObjectKind.FETCHED)) == 3
 
 
 def test_a_pacs_that_stays_away_is_given_up(tmp_path):

@@ -26,7 +26,7 @@ from pydicom.uid import (
 from pynetdicom import AE, evt
 from pynetdicom.dsutils import split_dataset
 
-from config.errors import DamagedObject, PeerRefused, PeerUnavailable
+from config.errors import DamagedObject, PeerRefused, PeerUnavailable, StorageUnavailable
 from config.listener import ListenerSettings
 from dicom_node.network.contexts import accepted_contexts
 from dicom_node.network.intake import Intake
@@ -135,6 +135,12 @@ def test_what_is_written_anew_on_its_way_is_never_whole_in_memory_and_arrives_eq
     assert (received.pixel_array == pixels).all()
     del received.PixelData, original.PixelData
     assert received == original
+
+
+def test_without_room_to_write_it_anew_it_is_the_storage_that_is_away(tmp_path):
+    path = cine(tmp_path)
+    with storescp(tmp_path / "pacs", "+xi") as peer, pytest.raises(StorageUnavailable, match="No such file"):
+        list(send(peer, "FULLFIELD", [path], 30, scratch=tmp_path / "gone"))
 
 
 def test_what_is_kept_in_big_endian_reaches_a_peer_that_takes_none(tmp_path):

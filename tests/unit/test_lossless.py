@@ -18,3 +18,9 @@ def test_everything_is_as_it_was(tmp_path, syntax, columns):
     assert now.file_meta.TransferSyntaxUID == syntax
     now.decompress(generate_instance_uid=False)
     assert now == was
+
+
+@pytest.mark.parametrize("missing", ["Rows", "BitsStored", "PixelRepresentation", "SamplesPerPixel"])
+def test_what_does_not_say_what_its_pixels_are_is_not_rewritten(tmp_path, missing):
+    source = write(xa(missing=[missing]), tmp_path / "source.dcm")
+    assert not rewrite(source, LOSSLESS[0], tmp_path / "target.dcm")
