@@ -247,8 +247,9 @@ of the levels above may be left out.
 Where a route has `fetch_priors`, the node asks that destination for the series of a study (C-FIND, study root, level
 SERIES) and then for one after another of those that it lacks (C-MOVE, level SERIES) to `listener.ae_title`; no
 relational queries, and no C-CANCEL. A C-STORE whose Move Originator is the node is kept and reconstructed by no route.
-0xA7xx, silence and a lost connection are tried again for a week, ever more rarely; any other failure ends the fetch,
-and 0xB000 is told with the numbers.
+0xA7xx, a failure to send (0xCxxx), silence and a lost connection are tried again for a week, ever more rarely. Where a
+part has come (0xB000), the rest is asked for in ten attempts, and what is lacking then is told with the numbers. Any
+other failure ends the fetch.
 
 Where a route has `refetch`, an original whose file is damaged is looked for (C-FIND, level IMAGE) and asked for
 (C-MOVE, level IMAGE) likewise. What then comes under its SOP Instance UID takes its place, if it is of the same SOP
