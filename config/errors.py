@@ -49,6 +49,11 @@ class StorageFull(FullfieldError):
     """The disk is nearly full: the administrator makes room."""
 
 
+class DamagedDatabase(StorageUnavailable):
+    """The database has broken pages, or looks so while the disk cannot read it: where that stays so the administrator
+    restores it."""
+
+
 class DamagedObject(FullfieldError):
     """A stored object is missing or its bytes do not match its digest: the administrator restores it."""
 

@@ -24,7 +24,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from config.errors import ConfigError, DamagedObject, FullfieldError, StorageFull, StorageUnavailable
+from config.errors import ConfigError, DamagedDatabase, FullfieldError, StorageFull, StorageUnavailable
 from storage import migrations
 from storage.fair_lock import FairLock
 from storage.faultpoint import faultpoint
@@ -92,13 +92,13 @@ class Database:
             return migrations.is_new(connection)
 
     def check_pages(self) -> None:
-        """DamagedObject if pages of an SQLite file are broken; a PostgreSQL server looks after its own."""
+        """DamagedDatabase if pages of an SQLite file are broken; a PostgreSQL server looks after its own."""
         with self._errors_in_words(), self._reader.connect() as connection:
             if connection.dialect.name != "sqlite":
                 return
             said = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
         if said != "ok":
-            raise DamagedObject(f"The database {self.place} is damaged, or not a database{_MEND_DAMAGED}")
+            raise DamagedDatabase(f"The database {self.place} is damaged, or not a database{_MEND_DAMAGED}")
 
     def check(self) -> str:
         """The revision of the schema; ConfigError unless it is this version's."""
@@ -220,7 +220,7 @@ def _in_words(error: DBAPIError, place: str) -> FullfieldError | None:
         if primary_code == sqlite3.SQLITE_FULL:
             return StorageFull(f"The disk with the database {place} is full.")
         if primary_code in _SQLITE_DAMAGED:
-            return DamagedObject(f"The database {place} is damaged, or not a database{_MEND_DAMAGED}")
+            return DamagedDatabase(f"The database {place} is damaged, or not a database{_MEND_DAMAGED}")
         if isinstance(error, OperationalError) and primary_code != sqlite3.SQLITE_ERROR:
             return StorageUnavailable(f"The database {place} cannot be used now: {cause}.")
         return None

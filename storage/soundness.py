@@ -13,7 +13,7 @@ _RESTORE = "restore both from a backup with `fullfield restore`"
 def make_ready(database: Database, store: ObjectStore) -> None:
     """Bring the schema to this version's, if all is sound; else nothing is changed but the schema.
 
-    Raises DamagedObject for a database with broken pages, StorageUnavailable for a store that cannot be written to, and
+    Raises DamagedDatabase for one with broken pages, StorageUnavailable for a store that cannot be written to, and
     ConfigError for a database of a newer version, or one that is not the store's.
     """
     database.check_pages()

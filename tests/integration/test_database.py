@@ -18,7 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, StatementError
 
-from config.errors import ConfigError, DamagedObject, StorageFull, StorageUnavailable
+from config.errors import ConfigError, DamagedDatabase, StorageFull, StorageUnavailable
 from storage.database import Database, current_time
 from storage.schema import Delivery, Series, StoredObject, Table
 from storage.states import DeliveryState, SeriesState
@@ -269,7 +269,7 @@ def test_a_full_disk_is_told_as_such_and_what_was_committed_stays(small_disk: Pa
 def test_a_file_that_is_no_database_is_damage(tmp_path: Path) -> None:
     (tmp_path / "fullfield.db").write_bytes(b"no database" * 1000)
     database = Database(f"sqlite:///{tmp_path / 'fullfield.db'}")
-    with pytest.raises(DamagedObject, match="damaged, or not a database"):
+    with pytest.raises(DamagedDatabase, match="damaged, or not a database"):
         database.migrate()
     database.close()
 

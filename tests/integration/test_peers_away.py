@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 
 import dicom_node.rounds as rounds_module
-from config.errors import StorageUnavailable
+from config.errors import DamagedDatabase, StorageUnavailable
 from config.routes import Destination, RouteTable
 from config.settings import DeliverySettings
 from dicom_node.rounds import Rounds
@@ -72,7 +72,18 @@ def test_what_a_round_was_about_that_the_database_broke_off_is_taken_up_soon(dat
             raise StorageUnavailable("The database is away.")
         postpone(*arguments)
 
+    # What cannot be read for a moment SQLite takes for damage.
+    let_go, unread = rounds_module.let_go, iter([True])
+
+    def unread_at_first(*arguments: Any) -> None:
+        if next(unread, False):
+            raise DamagedDatabase("The database is damaged.")
+        let_go(*arguments)
+
     monkeypatch.setattr(rounds, "_postpone", broken_off)
+    rounds._free_namesakes()
+    monkeypatch.setattr(rounds_module, "let_go", unread_at_first)
+    monkeypatch.setattr(rounds, "_free_namesakes", lambda: None)
     rounds._breakers.failed = lambda *_: 0.05
     rounds.start()
     try:
