@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from config.errors import ConfigError, FullfieldError, PeerRefused, PeerUnavailable, StorageUnavailable
+from config.errors import ConfigError, FullfieldError, StorageUnavailable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -144,21 +144,16 @@ def _archive(place: _Place) -> Iterator[None]:
 @contextmanager
 def _node(place: _Place, console: "Console") -> Iterator[subprocess.Popen[bytes]]:
     """A node as a process, ready to receive."""
-    from dicom_node.network.sender import Address, echo
-
     command = [sys.executable, "-m", "dicom_node", "node", "--settings", str(place.settings)]
     with place.node_log.open("w") as log:
         node = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         end = time.monotonic() + _PATIENCE
-        while True:
+        # By its own log: on its port another node may answer.
+        while f"{_NODE} is ready on" not in place.node_log.read_text(encoding="utf-8"):
             _check_alive(place, node)
-            try:
-                echo(Address(_NODE, "127.0.0.1", place.node_port), _MODALITY, timeout_seconds=10)
-                break
-            except (PeerUnavailable, PeerRefused):
-                _check_time(place, end)
-                time.sleep(_LOOK_SECONDS)
+            _check_time(place, end)
+            time.sleep(_LOOK_SECONDS)
         console.print(
             f"started      node {_NODE} on port {place.node_port}, archive {_ARCHIVE} on port {place.archive_port}"
         )
