@@ -241,11 +241,13 @@ def _stack(pair: Pair, side: int) -> Tensor:
 
 
 def _augment(stack: Tensor, rng: np.random.Generator) -> Tensor:
-    """A small rotation, zoom, shift and change of contrast; (4, 512, 512) to (4, 256, 256)."""
-    angle, zoom = np.deg2rad(rng.normal(0, 2)), np.exp(rng.normal(-0.04, 0.04))
-    shift = rng.normal(0, 0.025, 2)
+    """A small rotation, zoom, shift and change of contrast, now and then mirrored; (4, 512, 512) to (4, 256, 256)."""
+    angle, zoom = np.deg2rad(rng.normal(0, 2.5)), np.exp(rng.normal(-0.04, 0.06))
+    shift = rng.normal(0, 0.035, 2)
     if rng.random() < 0.3:
         angle, zoom, shift = 0.0, 1.0, np.zeros(2)
+    if rng.random() < 0.25:
+        stack = stack.flip(-1)
     cos, sin = np.cos(angle) * zoom, np.sin(angle) * zoom
     theta = torch.tensor([[[cos, -sin, shift[0]], [sin, cos, shift[1]]]], dtype=torch.float32)
     grid = F.affine_grid(theta, [1, 4, *stack.shape[1:]], align_corners=False)

@@ -120,6 +120,14 @@ def test_a_faint_copy_of_the_anatomy_remains_behind_thin_blades_and_none_behind_
     assert abs(likeness((1e-9, 1e-9))) < 0.1
 
 
+def test_leakage_arrives_behind_both_pairs_of_blades_and_changes_nothing_in_the_open():
+    tight = replace(OPEN, transmission=(1e-6, 1e-6), leakage=1e-3)
+    passed = np.exp(-blade_attenuation((SIZE, SIZE), WINDOW, tight))
+    assert passed[4, 4] == pytest.approx(1e-3, rel=1e-2)
+    assert passed[60, 4] == pytest.approx(1e-3, rel=1e-2)
+    assert passed[60, 68] == pytest.approx(1)
+
+
 @given(seed=st.integers(0, 2**32 - 1), size=st.sampled_from([96, 128, 200]))
 def test_every_random_pair_is_a_pair_of_frames(seed, size):
     rng = np.random.default_rng(seed)
