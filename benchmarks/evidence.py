@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from benchmarks._likeness import behind, likeness
 from inference.evidence import gather
 from inference.grey_mapping import GreyMapping
 from inference.grid import reduced
@@ -41,8 +41,6 @@ _COUNTS, _LENGTH = (1, 4, 16, 64), 16
 _CINES = 6
 #: Frames of a cine with motion whose error is looked at.
 _PLACES = (0, 5, 10, 15)
-#: Standard deviation of the neighbourhood whose mean is broad light and dark, in pixels.
-_BROAD = 8.0
 _MAPPING = GreyMapping.full_range(bits_stored=16)
 
 Floats = NDArray[np.float32]
@@ -76,14 +74,13 @@ def _still(reconstructor: Reconstructor, scenes: Sequence[_Scene]) -> None:
     for seed, scene in enumerate(scenes):
         cine = simulated_cine(scene.line_integrals, "still", max(_COUNTS), seed, scene.modality)
         aperture = cine.apertures[0]
-        across, down = aperture.any(axis=0), aperture.any(axis=1)
+        regions = behind(aperture)
         for count in _COUNTS:
             made = _reconstructed(reconstructor, cine, slice(count), "mean")[0]
             squared = np.square(made - cine.full[0])
             rows.append((scene.kind, count, _likeness(cine, count, ~aperture), squared[~aperture].mean()))
-            if (aperture == down[:, None] & across).all():
-                one = (down[:, None] ^ across) & ~aperture
-                two = ~(down[:, None] | across)
+            if regions is not None:
+                one, two = regions
                 by_blades.append((count, squared[one].sum(), one.sum(), squared[two].sum(), two.sum()))
     for kind in (*_KINDS, "all"):
         error = {n: np.mean([row[3] for row in rows if row[1] == n and kind in (row[0], "all")]) for n in _COUNTS}
@@ -158,17 +155,7 @@ def _likeness(cine: SimulatedCine, count: int, hidden: NDArray[np.bool_]) -> flo
     """Correlation of the evidence of so many frames with the true field behind the blades."""
     apertures = cine.apertures[:count]
     first = next(gather(lambda start, stop: cine.collimated[start:stop], apertures, apertures))
-    seen, true = (_detail(picture, hidden) for picture in (first.pictures[0], cine.field[0]))
-    return float(np.corrcoef(seen, true)[0, 1])
-
-
-def _detail(picture: Floats, region: NDArray[np.bool_]) -> Floats:
-    """The region's pixels (k,) less the mean of those around them."""
-    inside = region.astype(np.float32)
-    around = ndimage.gaussian_filter(picture * inside, _BROAD) / np.maximum(
-        ndimage.gaussian_filter(inside, _BROAD), 1e-6
-    )
-    return (picture - around)[region]
+    return likeness(first.pictures[0], cine.field[0], hidden)
 
 
 def _flicker(made: Floats, cine: SimulatedCine) -> float:
