@@ -2,19 +2,24 @@
 
 In: dcmtk's storescu sends cines of 15 MB and objects of 260 kB, from one sender and from eight at once, to the node, to
 dcmtk's storescp and to Orthanc in turns. The node syncs file, folders and database before it answers; storescp syncs
-nothing. Its rate is to be at least storescp's, and three times Orthanc's on small objects.
+nothing. Its rate is to be at least storescp's, and three times Orthanc's on small objects. `promise` is what the disk
+allows whoever keeps promise 1: the same bytes put into an object store and a row committed, without network or DICOM.
 Out: the node's sender and storescu send the same objects to one storescp; ours is to have 0.8 of storescu's rate.
 
 Printed are medians of five rounds, after one that warms up.
 """
 
 import os
+import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
+from uuid import uuid4
 
 import numpy as np
 from pydicom.uid import generate_uid
@@ -22,6 +27,7 @@ from pydicom.uid import generate_uid
 from benchmarks._cine import write_cine
 from benchmarks._place import folder_on_disk
 from dicom_node.network.sender import Address, send
+from storage.files import ObjectStore
 from tests.factory import write, xa
 from tests.nodes import NodeProcess
 from tests.peers import Peer, orthanc, storescp
@@ -50,15 +56,17 @@ def main() -> None:
         stack.enter_context(node.running())
         scp = stack.enter_context(storescp(folder / "storescp", "--fork"))
         archive = stack.enter_context(orthanc(folder / "orthanc", DicomThreadsCount=8))
-        _measure_in(kinds, {"node": ("FULLFIELD", node.port), "storescp": _of(scp), "Orthanc": _of(archive)})
+        peers = {"node": ("FULLFIELD", node.port), "storescp": _of(scp), "Orthanc": _of(archive)}
+        _measure_in(kinds, peers, folder / "promise")
         _measure_out(kinds, scp)
 
 
-def _measure_in(kinds: dict[str, list[Path]], peers: dict[str, tuple[str, int]]) -> None:
+def _measure_in(kinds: dict[str, list[Path]], peers: dict[str, tuple[str, int]], promise: Path) -> None:
     for kind, paths in kinds.items():
         for senders in _SENDERS:
-            rates = _rates(paths, {name: _storescu(*peer, senders) for name, peer in peers.items()})
-            ratios = ", ".join(f"{rates['node'] / rates[name]:.2f} times {name}'s" for name in peers if name != "node")
+            ways = {name: _storescu(*peer, senders) for name, peer in peers.items()}
+            rates = _rates(paths, ways | {"promise": _promise(promise, senders)})
+            ratios = ", ".join(f"{rates['node'] / rates[name]:.2f} times {name}'s" for name in rates if name != "node")
             print(f"in, {kind}, {senders} at once: {_in_words(rates)}; the node's is {ratios}")
 
 
@@ -98,6 +106,24 @@ def _storescu(ae_title: str, port: int, senders: int) -> Way:
         codes = [process.wait() for process in processes]
         if any(codes):
             raise RuntimeError(f"{ae_title} did not acknowledge all that storescu sent.")
+
+    return run
+
+
+def _promise(folder: Path, writers: int) -> Way:
+    """Keep the bytes as promise 1 has it, by so many threads at once: file and folders synced, then a row committed."""
+    store, turn = ObjectStore(folder), threading.Lock()
+    rows = sqlite3.connect(folder / "rows.db", isolation_level=None, check_same_thread=False)
+    rows.executescript("PRAGMA journal_mode = wal; PRAGMA synchronous = full; CREATE TABLE IF NOT EXISTS row (digest)")
+
+    def keep(path: Path) -> None:
+        file = store.write(path.read_bytes() + uuid4().bytes)
+        with turn:
+            rows.execute("INSERT INTO row VALUES (?)", (file.digest,))
+
+    def run(paths: Sequence[Path]) -> None:
+        with ThreadPoolExecutor(writers) as threads:
+            list(threads.map(keep, paths))
 
     return run
 

@@ -171,17 +171,7 @@ class Fetcher(Rounds):
                     renew_fetch(tx, fetch.id, lease_seconds=_LEASE_SECONDS)
                 faultpoint("fetch.asking")
                 try:
-                    moved.append(
-                        move(
-                            association,
-                            archive,
-                            study,
-                            series.series_instance_uid,
-                            to=self._ae_title,
-                            message_id=number,
-                            going_on=self._going_on,
-                        )
-                    )
+                    moved.append(self._move(association, archive, study, series.series_instance_uid, number=number))
                 except FetchPostponed as error:
                     # Of one that it cannot send the others do not suffer.
                     moved.append(Moved(sent=0, failed=series.objects or 1))
@@ -208,16 +198,7 @@ class Fetcher(Rounds):
             with self._database.transaction() as tx:
                 note_asked(tx, fetch.id, archive_ae=archive.ae_title, calling_ae=calling_ae, series=[series])
                 _tell(tx, fetch, archive, Action.FETCH_ASKED, digest=damaged.digest)
-            moved = move(
-                association,
-                archive,
-                study,
-                series,
-                uid,
-                to=self._ae_title,
-                message_id=1,
-                going_on=self._going_on,
-            )
+            moved = self._move(association, archive, study, series, uid)
         if self._damaged(uid) is None:
             self._done(fetch, archive, [moved])
         elif moved.failed:
@@ -226,6 +207,11 @@ class Fetcher(Rounds):
             with self._database.reading() as tx:
                 reason = tx.get_one(Fetch, fetch.id).reason
             raise PeerRefused(reason or f"{archive.name} says to have sent the object, and it has not come")
+
+    def _move(self, association: Association, archive: Destination, *uids: str, number: int = 1) -> Moved:
+        """Have a series, or one object of it, sent here: its study's UID, its own, and the object's if it is one."""
+        there = self._ae_title
+        return move(association, archive, *uids, to=there, message_id=number, going_on=self._going_on)
 
     def _damaged(self, sop_instance_uid: str) -> StoredObject | None:
         with self._database.reading() as tx:
