@@ -4,6 +4,7 @@ A picture that was enlarged gives the small one when it is reduced again: what b
 detail of the grid is enlarged and added, once (back-projection, Irani & Peleg 1991, section 3; docs/decisions/0040).
 """
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,3 +23,13 @@ def enlarged(pictures: Tensor, size: tuple[int, ...]) -> Tensor:
         return large
     lost = pictures - reduced(large)
     return large + F.interpolate(lost, size, mode="bicubic")
+
+
+def without_weave(pictures: Tensor) -> Tensor:
+    """A best estimate (n, 1, h, w) without the weave of the networks' 4x4 patches: each pixel with a little of its
+    neighbours (1, 2, 1 in both directions), finer than which an estimate knows nothing (docs/decisions/0044)."""
+    row = torch.tensor([0.25, 0.5, 0.25], device=pictures.device)
+    weights = (row[:, None] * row)[None, None]
+    # Grey levels in half precision would show as steps.
+    with torch.autocast(pictures.device.type, enabled=False):
+        return F.conv2d(F.pad(pictures.float(), (1, 1, 1, 1), mode="replicate"), weights)

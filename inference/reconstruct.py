@@ -14,7 +14,7 @@ from inference.evidence import NEVER, Evidence, gather
 from inference.familiarity import traits
 from inference.find_aperture import find_in_frames
 from inference.grain import grain
-from inference.grid import enlarged, reduced
+from inference.grid import enlarged, reduced, without_weave
 from inference.memory import Placement
 from inference.network import FRAME_SIDE
 from inference.on_disk import array_on_disk, let_go
@@ -30,7 +30,8 @@ from inference.weights import Weights, load_weights
 SAMPLE_STEPS = 5
 #: Number of the way from these weights to pixels, 1 higher whenever they give other pixels: results' UIDs have
 #: to differ then (docs/decisions/0007). 2: enlarged pictures keep the grid's detail (docs/decisions/0040).
-METHOD = 2
+#: 3: the best estimate is smoothed over the seams of the networks' patches (docs/decisions/0044).
+METHOD = 3
 #: Frames that go through the networks together.
 _BATCH = {"cpu": 4, "cuda": 32}
 
@@ -154,8 +155,9 @@ class Reconstructor:
         hidden = 1 - aperture
         with autocast(self.device):
             prior = self.weights.vae(collimated, aperture, frames)
-            grey = prior.mean
-            if mode == "sample":
+            if mode == "mean":
+                grey = without_weave(prior.mean)
+            else:
                 seen = condition(collimated, aperture, frames, prior.mean)
 
                 def denoiser(noisy: Tensor, sigma: Tensor) -> Tensor:
@@ -163,7 +165,7 @@ class Reconstructor:
                     return estimate
 
                 residual = sample(denoiser, noise.to(self.device).expand_as(hidden), hidden, SAMPLE_STEPS)
-                grey = grey + RESIDUAL_SCALE * residual
+                grey = prior.mean + RESIDUAL_SCALE * residual
         known = self.weights.calibration
         return Field(
             grey=_to_memory(grey).clip(-1, 1),
