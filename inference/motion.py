@@ -5,6 +5,7 @@ measured and in the hidden region each by its own noise. Behind the blades noise
 many pixels, and over some frames, can tell anything; there the measured region's stillness counts as well.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -41,8 +42,9 @@ _MEDIAN_SQUARE = 0.455
 _DETAIL, _DETAIL_AROUND, _MEANS_AROUND = (6.0, 12.0), (2.0, 3.5), (4.5, 8.0)
 #: How much more than by noise the measured detail changes when blades move, and other light is scattered into it.
 _OTHER_LIGHT = np.float32(4)
-#: Share of the measured blocks that move up to which the hidden region is trusted, and from which it is not.
-_SHARE = (0.1, 0.25)
+#: Share of the measured blocks that move up to which the hidden region is trusted, and from which it is not; and the
+#: blocks' breadth of a wire that moves, which alone may take more than that of a small aperture.
+_SHARE, _WIRE = (0.1, 0.25), 2.0
 #: Share of a block's cells that a region needs for a say in it.
 _ENOUGH = 0.25
 #: Difference of grey levels up to which a pixel shows the very same noise, a tenth of a step of 8 bits; and the share
@@ -145,7 +147,7 @@ def stillness(
     else:
         _, seen = _still(cells, expected, measured, noise.measured)
     moving = np.average(1 - seen, weights=measured.share) if measured.has_say.any() else np.float64(0)
-    trust = _falling(moving, _SHARE)
+    trust = _falling(moving, _share_that_moves(measured))
     view, picture = (
         np.minimum(seen, np.where(hidden.has_say, still * trust, np.where(measured.has_say, 1, trust)))
         for still in (behind_detail, behind)
@@ -181,6 +183,13 @@ def to_pixels(blocks: Floats) -> Floats:
 def to_blocks(pixels: Floats) -> Floats:
     """(256, 256) pixels as the means of (32, 32) blocks."""
     return _means(pixels, BLOCK)
+
+
+def _share_that_moves(measured: Region) -> tuple[float, float]:
+    """Share of a measured region that may move while the hidden one is trusted, and from which it is not."""
+    first, last = _SHARE
+    wire = _WIRE / math.sqrt(max(float(measured.share.sum()), 1.0))
+    return max(first, min(wire, 0.5)), max(last, min(wire, 0.5) + last - first)
 
 
 def _still(cells: Floats, expected: Floats, region: Region, noise: Noise) -> tuple[Floats, Floats]:

@@ -168,6 +168,16 @@ def test_a_wire_in_the_aperture_does_not_take_the_evidence_from_behind_the_blade
     assert np.median(numbers[:, deep(~apertures[0])]) == 32
 
 
+def test_a_wire_in_a_small_aperture_does_not_either():
+    apertures = np.zeros((32, 256, 256), bool)
+    apertures[:, 104:152, 104:152] = True
+    views = np.repeat(anatomy()[None], 32, axis=0)
+    for index, view in enumerate(views):
+        view[124:126, 104 : 106 + index] -= 0.5
+    _, _, numbers, _ = gathered(expose(views, apertures), apertures)
+    assert np.median(numbers[:, deep(~apertures[0])]) == 32
+
+
 def test_breathing_in_the_aperture_makes_every_frame_stand_alone():
     apertures = window(count=40)
     shifts = 8 * np.sin(np.arange(40) / 3)
