@@ -26,8 +26,11 @@ def enlarged(pictures: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def without_weave(pictures: Tensor) -> Tensor:
-    """A best estimate (n, 1, h, w) without the weave of the networks' 4x4 patches: each pixel with a little of its
-    neighbours (1, 2, 1 in both directions), finer than which an estimate knows nothing (docs/decisions/0044)."""
+    """A best estimate (n, 1, h, w) with little left of the weave of the networks' 4x4 patches.
+
+    Each pixel takes a little of its neighbours (1, 2, 1 in both directions): of finer detail an estimate knows nothing
+    (docs/decisions/0044).
+    """
     row = torch.tensor([0.25, 0.5, 0.25], device=pictures.device)
     weights = (row[:, None] * row)[None, None]
     # Grey levels in half precision would show as steps.

@@ -43,8 +43,8 @@ _DETAIL, _DETAIL_AROUND, _MEANS_AROUND = (6.0, 12.0), (2.0, 3.5), (4.5, 8.0)
 #: How much more than by noise the measured detail changes when blades move, and other light is scattered into it.
 _OTHER_LIGHT = np.float32(4)
 #: Share of the measured blocks that move up to which the hidden region is trusted, and from which it is not; and the
-#: blocks' breadth of a wire that moves, which alone may take more than that of a small aperture.
-_SHARE, _WIRE = (0.1, 0.25), 2.0
+#: breadth in blocks of a wire that moves, which may take more than that of a small aperture, but no more than half.
+_SHARE, _WIRE, _MOST_OF_WIRE = (0.1, 0.25), 2.0, 0.5
 #: Share of a block's cells that a region needs for a say in it.
 _ENOUGH = 0.25
 #: Difference of grey levels up to which a pixel shows the very same noise, a tenth of a step of 8 bits; and the share
@@ -188,8 +188,8 @@ def to_blocks(pixels: Floats) -> Floats:
 def _share_that_moves(measured: Region) -> tuple[float, float]:
     """Share of a measured region that may move while the hidden one is trusted, and from which it is not."""
     first, last = _SHARE
-    wire = _WIRE / math.sqrt(max(float(measured.share.sum()), 1.0))
-    return max(first, min(wire, 0.5)), max(last, min(wire, 0.5) + last - first)
+    wire = min(_WIRE / math.sqrt(max(float(measured.share.sum()), 1.0)), _MOST_OF_WIRE)
+    return max(first, wire), max(last, wire + last - first)
 
 
 def _still(cells: Floats, expected: Floats, region: Region, noise: Noise) -> tuple[Floats, Floats]:
