@@ -23,15 +23,14 @@ from inference.pixels import Cine
 from inference.precision import autocast
 from inference.reconstruction import ApertureSource, Mode, Provenance, Reconstruction
 from inference.residual_signal import ResidualSignal
-from inference.sampler import sample
+from inference.sampler import SAMPLE_STEPS, sample
 from inference.weights import Weights, load_weights
 
-#: Steps of one draw, a network evaluation each.
-SAMPLE_STEPS = 5
 #: Number of the way from these weights to pixels, 1 higher whenever they give other pixels: results' UIDs have
 #: to differ then (docs/decisions/0007). 2: enlarged pictures keep the grid's detail (docs/decisions/0040).
 #: 3: the best estimate is smoothed over the seams of the networks' patches (docs/decisions/0044).
-METHOD = 3
+#: 4: a draw takes two evaluations (docs/decisions/0045).
+METHOD = 4
 #: Frames that go through the networks together.
 _BATCH = {"cpu": 4, "cuda": 32}
 
@@ -164,7 +163,7 @@ class Reconstructor:
                     estimate: Tensor = self.weights.palette(noisy, sigma, seen)
                     return estimate
 
-                residual = sample(denoiser, noise.to(self.device).expand_as(hidden), hidden, SAMPLE_STEPS)
+                residual = sample(denoiser, noise.to(self.device).expand_as(hidden), hidden)
                 grey = prior.mean + RESIDUAL_SCALE * residual
         known = self.weights.calibration
         return Field(

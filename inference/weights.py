@@ -1,8 +1,8 @@
 """The weights: where they lie, what they claim to be, and whether that is true.
 
-A profile is a folder under `inference/models` with `aperture.safetensors`, `vae.safetensors`, `palette.safetensors`,
-`calibration.safetensors` (what is known of the networks) and `model.json`, which names version and SHA-256 of each
-file. A result carries the digest over all of them, see `Weights.digest`.
+A profile is a folder under `inference/models` with `aperture.safetensors`, `vae.safetensors`, `distilled.safetensors`
+(Palette, distilled to few evaluations), `calibration.safetensors` (what is known of the networks) and `model.json`,
+which names version and SHA-256 of each file. A result carries the digest over all of them, see `Weights.digest`.
 """
 
 import hashlib
@@ -30,9 +30,9 @@ PALETTE_CHANNELS = (64, 96, 160, 256)
 #: The profiles that the package ships.
 MODELS = Path(__file__).parent / "models"
 _CALIBRATION = "calibration.safetensors"
-_FILES = ("aperture.safetensors", "vae.safetensors", "palette.safetensors", _CALIBRATION)
-#: Layout of a profile's files; a later one is not understood.
-_FORMAT = 1
+_FILES = ("aperture.safetensors", "vae.safetensors", "distilled.safetensors", _CALIBRATION)
+#: Layout of a profile's files. 2: Palette is distilled; draws take what no earlier profile has.
+_FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +133,11 @@ def _card(folder: Path) -> _Card:
         card = json.loads((folder / "model.json").read_text())
         if card.get("format", _FORMAT) > _FORMAT:
             raise WeightsError(f"weights of profile {folder.name} are of a later Fullfield; install that")
+        if card.get("format", _FORMAT) < _FORMAT:
+            raise WeightsError(
+                f"weights of profile {folder.name} are of an earlier Fullfield; in the folder of their training, "
+                "`fullfield train distil`, then `fullfield train calibrate` make them whole"
+            )
         return _Card(version=str(card["version"]), sha256=dict(card["sha256"]))
     except OSError as error:
         raise WeightsError(

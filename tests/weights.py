@@ -33,7 +33,7 @@ def write_untrained_profile(models: Path, profile: str = PROFILE) -> Path:
     weights.write_weights(ApertureFinder(weights.FINDER_CHANNELS), folder / "aperture.safetensors")
     vae = VAE(weights.VAE_CHANNELS, weights.VAE_LATENT_CHANNELS)
     weights.write_weights(vae, folder / "vae.safetensors")
-    weights.write_weights(Palette(weights.PALETTE_CHANNELS), folder / "palette.safetensors")
+    weights.write_weights(Palette(weights.PALETTE_CHANNELS), folder / "distilled.safetensors")
     width = count_traits(weights.VAE_CHANNELS)
     write_calibration(uncalibrated(width), folder / "calibration.safetensors")
     weights.write_card(folder, "0.0", {"examples": 0})

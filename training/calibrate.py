@@ -112,7 +112,7 @@ def load_run(folder: Path) -> Reconstructor:
     finder = ApertureFinder(FINDER_CHANNELS)
     vae = VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS)
     palette = Palette(PALETTE_CHANNELS)
-    for network, name in ((finder, "aperture"), (vae, "vae"), (palette, "palette")):
+    for network, name in ((finder, "aperture"), (vae, "vae"), (palette, "distilled")):
         read_weights(network, folder / f"{name}.safetensors")
     return Reconstructor(
         Weights(

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -26,7 +26,7 @@ from config.errors import ConfigError, FullfieldError
 from inference.precision import is_faster_in_half
 from inference.weights import read_weights, sha256_of, write_weights
 from training.board import Board, Pictures
-from training.drawn import DrawnExamples, Packed, digest_of_drawn
+from training.drawn import DrawnExamples, digest_of_drawn
 from training.examples import Batch, Examples
 from training.pairs import Pair
 from training.provenance import provenance
@@ -48,6 +48,20 @@ class Material:
     drawn: Path | None = None
 
 
+class Portable(Protocol):
+    """A batch that can be taken to the device that learns from it."""
+
+    def to(self, device: torch.device) -> Any:
+        """The batch as the task's loss takes it."""
+
+
+class Source(Protocol):
+    """What batches come from."""
+
+    def batch(self, step: int, size: int) -> Portable:
+        """The batch of training step `step`, the same whenever it is asked for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What is particular to one network's training."""
@@ -57,13 +71,15 @@ class Task:
     #: Gives the network with random weights.
     make: Callable[[], nn.Module]
     #: Loss of a batch, a scalar that is minimised.
-    loss: Callable[[nn.Module, Batch], Tensor]
+    loss: Callable[[nn.Module, Any], Tensor]
     #: Error on the validation examples; the weights with the least are kept.
     validate: Callable[[nn.Module, Batch], float]
     #: Pictures to look at, (n, 1, h, w) in [-1, 1] each: what the network sees, what it makes of it, the truth.
     show: Callable[[nn.Module, Batch], Pictures]
     #: The fold of the scenes that training is not to see.
     leave_out: int | None = None
+    #: What it learns from in place of the material's examples.
+    examples: Source | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +106,9 @@ class Learner:
         )
         self.process, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self.examples = Examples(material.training, material.projections, settings, task.leave_out)
-        self._drawn = None if material.drawn is None else DrawnExamples(material.drawn, settings, task.leave_out)
+        self._source: Source = task.examples or self.examples
+        if task.examples is None and material.drawn is not None:
+            self._source = DrawnExamples(material.drawn, settings, task.leave_out)
         set_seed(settings.seed)
         self.model = task.make()
         if start is not None:
@@ -106,12 +124,11 @@ class Learner:
         # Each process draws noise of its own; a resumed run gets the state of its noise back from the checkpoint.
         set_seed(settings.seed, device_specific=True)
 
-    def draw(self, step: int) -> Batch | Packed:
+    def draw(self, step: int) -> Portable:
         """The batch that this process learns from at a step; no other process or step has it."""
-        examples = self._drawn or self.examples
-        return examples.batch(step * self.processes + self.process, self.settings.batch)
+        return self._source.batch(step * self.processes + self.process, self.settings.batch)
 
-    def learn(self, batch: Batch | Packed, step: int) -> float:
+    def learn(self, batch: Portable, step: int) -> float:
         """Take one step; the batch's loss. Raises FullfieldError when it is not finite, before any weight changes."""
         with _told_when_out_of_memory(self.task.name, self.settings.batch):
             loss = self.task.loss(self.trained, batch.to(self.accelerator.device))

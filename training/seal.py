@@ -6,13 +6,13 @@ from pathlib import Path
 
 from config.errors import ConfigError
 from inference.weights import write_card
-from training.examples import FOLDS
+from training.distil import DISTILLED
 from training.pairs import Pair
 from training.provenance import provenance
-from training.train import fold_prior_name
+from training.teacher import TEACHERS
 
-#: In the order in which they are trained; all but those that leave out a fold are part of the profile.
-RUNS = ("aperture", "vae", *(fold_prior_name(fold) for fold in range(FOLDS)), "palette")
+#: In the order in which they are trained; the first, the second and the last are part of the profile.
+RUNS = ("aperture", *TEACHERS, DISTILLED)
 
 
 def seal(folder: Path, version: str, pairs: Sequence[Pair], projections: Path | None) -> None:

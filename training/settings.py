@@ -73,6 +73,17 @@ class PaletteSettings(TrainingSettings):
     )
 
 
+class DistilSettings(TrainingSettings):
+    """Palette distilled to the few evaluations of the product's draws."""
+
+    learning_rate: float = Field(default=2e-4, ge=0, description="Highest learning rate, of AdamW.")
+    ema: float = Field(default=0.995, ge=0, lt=1, description="How much of the average of the weights stays each step.")
+    draws: int = Field(default=3000, ge=1, description="Draws of the teacher that the student learns from.")
+    familiar_share: float = Field(
+        default=0.7, ge=0, le=1, description="Share drawn on the prior of the profile, which has seen the scene."
+    )
+
+
 class DataSettings(Section):
     """What is trained on, where the command line does not say."""
 
@@ -90,6 +101,7 @@ class TrainingFile(Section):
     aperture: ApertureSettings = Field(default=ApertureSettings(), description=ApertureSettings.__doc__)
     vae: VAESettings = Field(default=VAESettings(), description=VAESettings.__doc__)
     palette: PaletteSettings = Field(default=PaletteSettings(), description=PaletteSettings.__doc__)
+    distil: DistilSettings = Field(default=DistilSettings(), description=DistilSettings.__doc__)
 
 
 def load_training_file(path: Path | None) -> TrainingFile:

@@ -14,8 +14,6 @@ from torch.nn import functional as F
 from config.errors import ConfigError
 from inference.find_aperture import ApertureFinder
 from inference.palette import RESIDUAL_SCALE, Palette, condition
-from inference.reconstruct import SAMPLE_STEPS
-from inference.sampler import DRAW_FROM, SIGMA_MAX, SIGMA_MIN, sample
 from inference.vae import VAE
 from inference.weights import FINDER_CHANNELS, PALETTE_CHANNELS, VAE_CHANNELS, VAE_LATENT_CHANNELS
 from training.board import Pictures
@@ -23,6 +21,7 @@ from training.examples import FOLDS, Batch
 from training.loop import Material, Task, train
 from training.metrics import structural_similarity
 from training.settings import ApertureSettings, PaletteSettings, TrainingSettings, VAESettings
+from training.solver import DRAW_FROM, SIGMA_MAX, SIGMA_MIN, solve
 
 #: Noise levels at which Palette is validated, from fine texture to whole shapes.
 VALIDATION_SIGMAS = (0.2, 0.6, 2.0, 6.0, DRAW_FROM)
@@ -191,7 +190,7 @@ def palette_task(
         noise = torch.randn(batch.full.shape, generator=draw, device=batch.full.device)
         mean = vae(batch.collimated, batch.aperture, batch.frames).mean
         seen = condition(batch.collimated, batch.aperture, batch.frames, mean)
-        residual = sample(lambda x, sigma: model(x, sigma, seen), noise, 1 - batch.aperture, SAMPLE_STEPS)
+        residual = solve(lambda x, sigma: model(x, sigma, seen), noise, 1 - batch.aperture)[-1]
         estimate = mean + RESIDUAL_SCALE * residual
         return batch.collimated, torch.where(batch.aperture > 0, batch.full, estimate), batch.full
 

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from benchmarks.ablation.budget import Trained, train_for
 from benchmarks.ablation.picture_palette import GreyPrior, picture_palette_task, thesis_vae_task
 from inference.palette import RESIDUAL_SCALE, condition
-from inference.reconstruct import SAMPLE_STEPS
 from inference.reconstruction import Mode
-from inference.sampler import sample
 from inference.thesis.vae import VAE as ThesisVAE
 from inference.vae import VAE
 from training.loop import Material
 from training.settings import TrainingSettings
+from training.solver import solve
 from training.train import palette_task, vae_task
 
 #: Estimate of the full field: collimated picture, aperture and noise for a draw, (n, 1, 256, 256) each, to the same.
@@ -114,13 +113,13 @@ def _mean(prior: nn.Module) -> Answer:
 
 
 def _draw(prior: nn.Module, palette: nn.Module) -> Answer:
-    """One draw, as the product makes it."""
+    """One draw, as the teacher of the product's Palette makes it."""
 
     def answer(collimated: Tensor, aperture: Tensor, noise: Tensor) -> Tensor:
         frames = torch.ones_like(aperture)
         mean: Tensor = prior(collimated, aperture, frames).mean
         seen = condition(collimated, aperture, frames, mean)
-        residual = sample(lambda noisy, sigma: palette(noisy, sigma, seen), noise, 1 - aperture, SAMPLE_STEPS)
+        residual = solve(lambda noisy, sigma: palette(noisy, sigma, seen), noise, 1 - aperture)[-1]
         return mean + RESIDUAL_SCALE * residual
 
     return answer

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Trained = TypeVar("Trained", bound=TrainingSettings)
 
 app = typer.Typer(
-    help="Train the aperture finder, the VAE prior, Palette on it, then calibrate; each resumes where it stopped.",
+    help="Train aperture finder, VAE prior and Palette on it, distil it, calibrate; each resumes where it stopped.",
     no_args_is_help=True,
 )
 
@@ -239,6 +239,54 @@ def palette(
         read_weights(prior, out / f"{name}.safetensors")
     material = _material(file, data, projections, examples)
     _train(lambda: palette_task(priors[0], priors[1:], settings), material, settings, out, start, dry_run)
+
+
+@app.command()
+def distil(
+    out: Out,
+    data: Data = None,
+    projections: Projections = None,
+    examples: Drawn = None,
+    config: Config = None,
+    steps: Steps = None,
+    batch: Size = None,
+    seed: Seed = None,
+    precision: NumberFormat = None,
+    draws: Annotated[
+        int | None, typer.Option(min=1, help="Draws of Palette's to learn from, 0.9 MB each; without it 3000.")
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Distil the Palette of the same folder: to draw in two evaluations what it draws in six.
+
+    Example: fullfield train distil --data pairs --projections views.npy -o runs/first
+    """
+    from tempfile import TemporaryDirectory
+
+    from accelerate import PartialState
+
+    from inference.palette import Palette
+    from inference.vae import VAE
+    from inference.weights import PALETTE_CHANNELS, VAE_CHANNELS, VAE_LATENT_CHANNELS, read_weights
+    from training.distil import DISTILLED, distil_task
+    from training.seal import require_runs
+    from training.settings import load_training_file
+    from training.teacher import TEACHERS, draw_by_teacher
+
+    require_runs(out, TEACHERS)
+    file = load_training_file(config)
+    settings = _overruled(file.distil, steps, batch, seed, precision).model_copy(update=_given(draws=draws))
+    material = _material(file, data, projections, examples)
+    teacher, vae = Palette(PALETTE_CHANNELS), VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS)
+    for network, name in ((teacher, "palette"), (vae, "vae")):
+        read_weights(network, out / f"{name}.safetensors")
+    with TemporaryDirectory() as folder:
+        # A rehearsal writes nothing that stays, and needs no more than it looks at.
+        few = settings.model_copy(update={"draws": settings.batch})
+        wanted, file_of_draws = (few, Path(folder)) if dry_run else (settings, out)
+        with PartialState().main_process_first():
+            drawn = draw_by_teacher(out, material, wanted, file_of_draws / f"{DISTILLED}-from.npy")
+        _train(lambda: distil_task(drawn, teacher, vae), material, settings, out, out / "palette.safetensors", dry_run)
 
 
 @app.command()
