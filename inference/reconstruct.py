@@ -14,7 +14,7 @@ from inference.evidence import NEVER, Evidence, gather
 from inference.familiarity import traits
 from inference.find_aperture import find_in_frames
 from inference.grain import grain
-from inference.grid import enlarged, reduced, without_weave
+from inference.grid import enlarged, reduced, softened, without_weave
 from inference.memory import Placement
 from inference.network import FRAME_SIDE
 from inference.on_disk import array_on_disk, let_go
@@ -29,7 +29,7 @@ from inference.weights import Weights, load_weights
 #: Number of the way from these weights to pixels, 1 higher whenever they give other pixels: results' UIDs have
 #: to differ then (docs/decisions/0007). 2: enlarged pictures keep the grid's detail (docs/decisions/0040).
 #: 3: the best estimate is smoothed over the seams of the networks' patches (docs/decisions/0044).
-#: 4: a draw takes two evaluations (docs/decisions/0045).
+#: 4: a draw takes two evaluations (docs/decisions/0045), and what repeats with the patches is taken away (0044).
 METHOD = 4
 #: Frames that go through the networks together.
 _BATCH = {"cpu": 4, "cuda": 32}
@@ -155,7 +155,7 @@ class Reconstructor:
         with autocast(self.device):
             prior = self.weights.vae(collimated, aperture, frames)
             if mode == "mean":
-                grey = without_weave(prior.mean)
+                grey = softened(prior.mean)
             else:
                 seen = condition(collimated, aperture, frames, prior.mean)
 
@@ -167,7 +167,7 @@ class Reconstructor:
                 grey = prior.mean + RESIDUAL_SCALE * residual
         known = self.weights.calibration
         return Field(
-            grey=_to_memory(grey).clip(-1, 1),
+            grey=_to_memory(without_weave(grey, hidden)).clip(-1, 1),
             half_width=known.half_width(_to_memory((0.5 * prior.log_variance).exp()), apertures),
             strangeness=known.strangeness(traits(prior.features, pictures, apertures)),
             devices=(self.device,),

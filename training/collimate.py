@@ -118,14 +118,15 @@ def blade_attenuation(shape: tuple[int, int], aperture: Aperture | None, exposur
 def random_exposure(rng: np.random.Generator) -> Exposure:
     """An exposure as interventional suites make them, from a faint to a strong one.
 
-    Most let as little through the blades as the phantom pairs show (`python -m benchmarks.simulator`), some more.
+    Most let as little through the blades as the phantom pairs show (`python -m benchmarks.simulator`), one in ten
+    up to a fortieth.
     """
-    side = 10 ** rng.uniform(-4.0, -2.2)
+    side = 10 ** (rng.uniform(-2.3, -1.6) if rng.random() < 0.1 else rng.uniform(-4.0, -2.3))
     return Exposure(
         quanta=10 ** rng.uniform(3.8, 5.1),
         scatter_to_primary=rng.uniform(0.03, 0.4),
         scatter_spread=rng.uniform(0.06, 0.2),
-        transmission=(side, float(np.clip(side * 10 ** rng.uniform(-0.7, 0.7), 5e-5, 0.02))),
+        transmission=(side, float(np.clip(side * 10 ** rng.uniform(-0.7, 0.7), 5e-5, 0.03))),
         leakage=10 ** rng.uniform(-4.0, -2.5) * (rng.random() < 0.85),
         penumbra=rng.uniform(0.015, 0.035),
         electronic_noise=rng.uniform(3, 12),

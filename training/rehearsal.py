@@ -33,7 +33,7 @@ def rehearse(
         _pairs_told("training", [pair for pair in material.training if fold_of(pair.scene) != task.leave_out]),
         _pairs_told("validation", material.validation),
         _views_told(material.projections),
-        f"examples: {'drawn on the way' if material.drawn is None else f'drawn ahead, {material.drawn}'}",
+        f"examples: {_examples_told(task, material)}",
         f"{settings.steps} steps of {settings.batch} pictures, seed {settings.seed}",
         f"processes: {learner.processes}, on {device}, precision {learner.accelerator.mixed_precision}",
         f"{seconds:.2f} s a step: about {left} beside validation" + (f", from step {first} on" if first else ""),
@@ -52,6 +52,12 @@ def _step_seconds(learner: Learner, step: int) -> float:
 
 def _pairs_told(purpose: str, pairs: Sequence[Pair]) -> str:
     return f"pairs for {purpose}: {len(pairs)}, of {len({pair.scene for pair in pairs})} scenes"
+
+
+def _examples_told(task: Task, material: Material) -> str:
+    if task.examples is not None:
+        return "drawn by the teacher"
+    return "drawn on the way" if material.drawn is None else f"drawn ahead, {material.drawn}"
 
 
 def _views_told(projections: Path | None) -> str:

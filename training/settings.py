@@ -76,9 +76,12 @@ class PaletteSettings(TrainingSettings):
 class DistilSettings(TrainingSettings):
     """Palette distilled to the few evaluations of the product's draws."""
 
+    steps: int = Field(default=1000, ge=1, description="Training steps, over which the learning rate falls to 0.")
+    warm_up: int = Field(default=50, ge=0, description="First steps, over which the learning rate rises.")
+    validate_every: int = Field(default=250, ge=1, description="Steps from one validation and checkpoint to the next.")
     learning_rate: float = Field(default=2e-4, ge=0, description="Highest learning rate, of AdamW.")
     ema: float = Field(default=0.995, ge=0, lt=1, description="How much of the average of the weights stays each step.")
-    draws: int = Field(default=3000, ge=1, description="Draws of the teacher that the student learns from.")
+    draws: int = Field(default=1500, ge=1, description="Draws of the teacher that the student learns from.")
     familiar_share: float = Field(
         default=0.7, ge=0, le=1, description="Share drawn on the prior of the profile, which has seen the scene."
     )

@@ -60,7 +60,8 @@ Config = Annotated[
     ),
 ]
 Steps = Annotated[
-    int | None, typer.Option(min=1, help="Training steps; without it 3000, or all epochs of the thesis's method.")
+    int | None,
+    typer.Option(min=1, help="Training steps; without it 3000, 1000 to distil, or all epochs of the thesis's method."),
 ]
 Size = Annotated[
     int | None, typer.Option("--batch", min=1, help="Pictures a step and process; without it 8, or the thesis's 3.")
@@ -253,7 +254,7 @@ def distil(
     seed: Seed = None,
     precision: NumberFormat = None,
     draws: Annotated[
-        int | None, typer.Option(min=1, help="Draws of Palette's to learn from, 0.9 MB each; without it 3000.")
+        int | None, typer.Option(min=1, help="Draws of Palette's to learn from, 0.9 MB each; without it 1500.")
     ] = None,
     dry_run: DryRun = False,
 ) -> None:

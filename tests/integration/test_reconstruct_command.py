@@ -208,7 +208,7 @@ def test_a_profile_that_is_not_there_is_one_line(fullfield, tmp_path):
 
 def test_a_changed_weight_is_one_line(fullfield, models, tmp_path):
     shutil.copytree(models, tmp_path / "models")
-    with next((tmp_path / "models").rglob("palette.safetensors")).open("ab") as weights:
+    with next((tmp_path / "models").rglob("distilled.safetensors")).open("ab") as weights:
         weights.write(b"\0")
     path = write(xa(frames=1), tmp_path / "cine.dcm")
 
@@ -216,5 +216,5 @@ def test_a_changed_weight_is_one_line(fullfield, models, tmp_path):
 
     assert status == 1
     assert err == (
-        "fullfield: weights fullfield/palette.safetensors do not match the digest in model.json; install them again\n"
+        "fullfield: weights fullfield/distilled.safetensors do not match the digest in model.json; install them again\n"
     )

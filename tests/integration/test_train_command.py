@@ -13,11 +13,14 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import save_file
 
+from inference.palette import Palette
 from inference.thesis.profile import load_thesis
-from inference.weights import load_weights
+from inference.vae import VAE
+from inference.weights import PALETTE_CHANNELS, VAE_CHANNELS, VAE_LATENT_CHANNELS, load_weights, write_weights
 from tests.pairs import write_pairs, write_table
 from tests.peers import free_port
 from training.drawn import digest_of_drawn
+from training.teacher import TEACHERS
 
 ONE_STEP = ("--steps", 1, "--batch", 1, "--precision", "no")
 ROOT = Path(__file__).parents[2]
@@ -51,6 +54,8 @@ def test_the_runs_in_one_folder_make_a_profile_that_can_be_scored(fullfield, dat
     for fold in (0, 1):
         best(f"vae-without-{fold}", "--leave-out", fold)
     best("palette")
+    status, out, _ = fullfield("train", "distil", "--data", data, "-o", run, *ONE_STEP, "--draws", 2)
+    assert (status, out.splitlines()[-1]) == (0, f"best weights in {run / 'distilled.safetensors'}")
     status, out, _ = fullfield("train", "calibrate", "--data", data, "-o", run, "--version", "0.9")
     assert (status, out.splitlines()[-1]) == (0, f"profile 0.9 in {run}")
 
@@ -60,11 +65,11 @@ def test_the_runs_in_one_folder_make_a_profile_that_can_be_scored(fullfield, dat
     assert (status, json.loads(out)["count"]) == (0, 3)
 
 
-@pytest.mark.parametrize("network", ["palette", "calibrate"])
+@pytest.mark.parametrize("network", ["palette", "distil", "calibrate"])
 def test_a_step_needs_what_it_builds_on(fullfield, data, tmp_path, network):
     status, _, err = fullfield("train", network, "--data", data, "-o", tmp_path / "run")
 
-    needed = {"palette": "vae", "calibrate": "aperture"}[network]
+    needed = {"palette": "vae", "distil": "vae", "calibrate": "aperture"}[network]
     assert status == 1
     assert err == (
         f"fullfield: {tmp_path / 'run'}: holds no run of {needed}; first run `fullfield train {needed} -o "
@@ -112,6 +117,23 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(
     assert f"900 steps of 1 pictures, seed 1\nprocesses: 1, on cpu, precision {precision}\n" in out
     assert f"would write {run / 'vae.safetensors'}" in out
     assert not run.exists()
+
+
+def test_a_dry_run_of_the_distillation_draws_no_more_than_it_looks_at(fullfield, data, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in TEACHERS:
+        network = Palette(PALETTE_CHANNELS) if name == "palette" else VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS)
+        write_weights(network, run / f"{name}.safetensors")
+        (run / f"{name}.json").write_text("{}")
+    before = sorted(run.iterdir())
+
+    status, out, _ = fullfield("train", "distil", "--data", data, "-o", run, "--steps", 70, "--batch", 1, "--dry-run")
+
+    assert status == 0
+    assert f"distilled: 7,976,273 parameters, beginning with {run / 'palette.safetensors'}\n" in out
+    assert "examples: drawn by the teacher\n70 steps of 1 pictures, seed 1\n" in out
+    assert sorted(run.iterdir()) == before
 
 
 def test_weights_to_begin_with_that_are_of_another_network(fullfield, data, tmp_path):

@@ -93,7 +93,7 @@ def test_a_quarter_that_no_scene_has_takes_the_factor_of_all():
 def run(models, tmp_path_factory):
     """A folder with the untrained networks and the pairs that calibrate them."""
     folder = tmp_path_factory.mktemp("run")
-    for name in ("aperture", "vae", "palette"):
+    for name in ("aperture", "vae", "distilled"):
         (folder / f"{name}.safetensors").symlink_to(models / PROFILE / f"{name}.safetensors")
     return folder, read_pairs(write_pairs(tmp_path_factory.mktemp("data"), val=2))
 

@@ -13,17 +13,20 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from config.errors import ConfigError, FullfieldError
+from inference.palette import Palette
 from inference.vae import VAE
 from inference.weights import VAE_LATENT_CHANNELS, read_weights, sha256_of
 from tests.pairs import write_pairs
 from training import examples, loop, provenance
+from training.distil import distil_task
 from training.examples import Examples
 from training.loop import Material, train
 from training.pairs import read_pairs
 from training.provenance import commit
 from training.rehearsal import rehearse
 from training.seal import seal
-from training.settings import PaletteSettings, TrainingSettings, VAESettings
+from training.settings import DistilSettings, PaletteSettings, TrainingSettings, VAESettings
+from training.teacher import draw_by_teacher
 from training.train import train_aperture, train_palette, train_vae, vae_task
 
 CHANNELS = (16, 16, 32, 32)
@@ -73,6 +76,13 @@ def teach_palette(material, out, **changes):
 
 def teach_aperture(material, out, **changes):
     return train_aperture(material, changed(**changes), out, CHANNELS)
+
+
+def distil(material, out):
+    settings = DistilSettings(**SETTINGS.model_dump() | {"draws": 2})
+    draws = draw_by_teacher(out, material, settings, out / "draws.npy", (CHANNELS, CHANNELS))
+    task = distil_task(draws, Palette(CHANNELS), small_vae(), CHANNELS)
+    return train(task, material, settings, out, out / "palette.safetensors")
 
 
 both = pytest.mark.parametrize("teach", [teach_vae, teach_palette])
@@ -396,19 +406,21 @@ def test_a_rehearsal_says_where_a_run_would_go_on(material, tmp_path):
 def test_a_sealed_profile_names_settings_data_and_code(data, material, tmp_path):
     paths = [teach(material, tmp_path) for teach in (teach_aperture, teach_vae, teach_palette)]
     paths += [train_vae(material, SETTINGS, tmp_path, CHANNELS, leave_out=fold) for fold in (0, 1)]
+    paths.append(distil(material, tmp_path))
     save_file({"quantile": torch.zeros(1)}, tmp_path / "calibration.safetensors")
 
     seal(tmp_path, "2.1", material.training, None)
 
     card = json.loads((tmp_path / "model.json").read_text())
     assert card["version"] == "2.1"
-    assert {"aperture.safetensors", "palette.safetensors", "vae.safetensors"} <= set(card["sha256"])
+    assert {"aperture.safetensors", "distilled.safetensors", "vae.safetensors"} <= set(card["sha256"])
     table = hashlib.sha256((data / "pairs.csv").read_bytes()).hexdigest()
     for path in paths:
         run, told = run_of(path), card["training"][path.stem]
         assert told["settings"] == run["settings"]
         assert told["validation"] == min(row["validation"] for row in run["history"])
-        assert (told["steps"], told["start"]) == (4, "")
+        start = sha256_of(tmp_path / "palette.safetensors") if path.stem == "distilled" else ""
+        assert (told["steps"], told["start"]) == (4, start)
         assert told["provenance"]["data"] == {"pairs": {data.name: table}, "projections": None}
     assert card["training"]["data"]["pairs"] == {data.name: table}
     assert card["training"]["commit"] == commit() != ""

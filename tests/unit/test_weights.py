@@ -143,7 +143,7 @@ def test_weights_of_another_network(copied):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name", ["palette", "calibration"])
+@pytest.mark.parametrize("name", ["distilled", "calibration"])
 def test_numbers_that_are_not_finite(copied, name, value):
     path = copied / PROFILE / f"{name}.safetensors"
     state = load_file(path)
@@ -195,9 +195,18 @@ def test_a_calibration_whose_widths_are_none(copied, name):
 
 
 def test_a_profile_of_a_later_fullfield(copied):
-    spoil_card(copied, format=2)
+    spoil_card(copied, format=3)
 
     assert mistake(copied) == f"weights of profile {PROFILE} are of a later Fullfield; install that"
+
+
+def test_a_profile_of_an_earlier_fullfield(copied):
+    spoil_card(copied, format=1)
+
+    assert mistake(copied) == (
+        f"weights of profile {PROFILE} are of an earlier Fullfield; in the folder of their training, "
+        "`fullfield train distil`, then `fullfield train calibrate` make them whole"
+    )
 
 
 @pytest.mark.parametrize("value", ["2", None, [1]])
