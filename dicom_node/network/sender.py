@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from queue import Empty
 from tempfile import NamedTemporaryFile
@@ -25,6 +24,7 @@ from config.errors import DamagedObject, PeerRefused, PeerUnavailable, StorageUn
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.network.contexts import UNCOMPRESSED
 from dicom_node.network.server import quiet_library
+from dicom_node.network.store_request import StoreRequest, write_request
 from dicom_node.network.tls import Credentials, NotSecured
 from dicom_node.network.wire import Wire
 from dicom_node.uncompressed import write_uncompressed
@@ -39,8 +39,6 @@ STORED_BEFORE = 0x0111
 _TRANSIENT = 2
 #: Results of a rejected association: for good, and for now (PS3.8 9.3.4).
 _REJECTED = (1, _TRANSIENT)
-#: Priority (PS3.7 9.3.1.1).
-_MEDIUM = 0x0000
 
 
 class Destination(Protocol):
@@ -254,28 +252,28 @@ def store(
         for context in association.accepted_contexts
         if context.abstract_syntax == file.sop_class_uid and context.as_scu
     }
-    request = C_STORE()
-    request.MessageID = (number - 1) % 65535 + 1
-    request.Priority = _MEDIUM
-    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = file.sop_class_uid, file.sop_instance_uid
-    request.MoveOriginatorApplicationEntityTitle, request.MoveOriginatorMessageID = moved_for or (None, None)
+    request = StoreRequest(
+        message_id=(number - 1) % 65535 + 1,
+        sop_class_uid=file.sop_class_uid,
+        sop_instance_uid=file.sop_instance_uid,
+        moved_for=moved_for,
+    )
     syntax: UID | None = file.transfer_syntax_uid
+    source, padding = (file.path, file.data_set_begins), b""
     with ExitStack() as copies:
-        if syntax in contexts and _is_odd(file):
+        if syntax in contexts:
             # Of an odd length a deflated stream is padded by a null (PS3.5 A.5); some writers do not, and peers abort.
-            request.DataSet = BytesIO(file.path.read_bytes()[file.data_set_begins :] + b"\0")
-        elif syntax in contexts:
-            request._dataset_path = (file.path, file.data_set_begins)
+            padding = b"\0" if _is_odd(file) else b""
         else:
             syntax = next((each for each in contexts if each in UNCOMPRESSED), None)
             if syntax is None:
                 form = f"{file.sop_class_uid.name} in {file.transfer_syntax_uid.name}"
                 raise PeerRefused(f"{who} does not take {form}.")
-            request._dataset_path = copies.enter_context(_decompressed(file, syntax, scratch))
+            source = copies.enter_context(_decompressed(file, syntax, scratch))
         if not association.is_established:
             raise PeerUnavailable(f"{who} ended the association.")
         # Not pynetdicom's `send_c_store`: it reads the header once more, and stops the association's thread first.
-        association.dimse.send_msg(request, contexts[syntax])
+        write_request(association, contexts[syntax], request, *source, padding)
     _, answer = association.dimse.get_msg(block=True)
     if not isinstance(answer, C_STORE) or not answer.is_valid_response:
         association.abort()

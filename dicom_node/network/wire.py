@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pynetdicom.association import Association
@@ -32,6 +33,11 @@ _LINGER = 1.0
 _HEADER = struct.Struct(">BxI")
 #: Of a presentation data value: its length, the presentation context (PS3.8 9.3.5.1).
 _VALUE = struct.Struct(">IB")
+#: Of a unit with one such value all that comes before the data: both, and the message control header (PS3.8 E.2).
+_UNIT = struct.Struct(">BxIIBB")
+_IS_COMMAND, _ENDS = 0x01, 0x02
+#: Bytes of a unit that count for a peer's maximum, beside the data; and the most data in one where it names none.
+_AROUND, _MOST = 6, 1 << 17
 _P_DATA_TF = 0x04
 _TYPES = range(0x01, 0x08)
 
@@ -56,6 +62,8 @@ class Wire:
 
     def __init__(self, association: Association, who: str) -> None:
         self._dul: Any = association.dul
+        self._dul.wire = self
+        self._largest = partial(_largest, association)
         self._who = who
         self._look = self._dul._is_transport_event
         self._hand_over = self._dul.send_pdu
@@ -154,6 +162,26 @@ class Wire:
         with self._writing:
             self._send(data)
 
+    def whole_units(self, length: int) -> int:
+        """How many bytes of data make units that are all as large as the peer takes, and are together this long."""
+        largest = self._largest()
+        return max(length // largest, 1) * largest
+
+    def write_data(self, context: int, data: bytes, *, is_command: bool, ends: bool) -> None:
+        """Write a part of a message's command set or data set, in as many units as the peer's maximum asks for.
+
+        ends: with this part the command set or the data set is whole. Raises PeerUnavailable when the association has
+        ended.
+        """
+        largest, control = self._largest(), _IS_COMMAND if is_command else 0
+        view = memoryview(data)
+        pieces: list[bytes | memoryview] = []
+        for at in range(0, len(data), largest):
+            part = view[at : at + largest]
+            last = _ENDS if ends and at + largest >= len(data) else 0
+            pieces += [_UNIT.pack(_P_DATA_TF, len(part) + 6, len(part) + 2, context, control | last), part]
+        self._put(b"".join(pieces))
+
     def _write_data(self, primitive: Any) -> None:
         """Write data to the connection, and leave what changes the state to the state machine.
 
@@ -166,16 +194,31 @@ class Wire:
         values = [
             _VALUE.pack(len(data) + 1, context) + data for context, data in primitive.presentation_data_value_list
         ]
-        header = _HEADER.pack(_P_DATA_TF, sum(map(len, values)))
+        self._put(b"".join((_HEADER.pack(_P_DATA_TF, sum(map(len, values))), *values)))
+
+    def _put(self, units: bytes) -> None:
         connection = self._dul.socket.socket
         if connection is None or self._dul.state_machine.current_state not in _DATA_MAY_GO:
             raise PeerUnavailable(f"{self._who} ended the association.")
         try:
             with self._writing:
-                connection.sendall(b"".join((header, *values)))
+                connection.sendall(units)
         except OSError as error:
             self._dul.event_queue.put(_CONNECTION_CLOSED)
             raise PeerUnavailable(f"{self._who} ended the connection.") from error
+
+
+def wire_of(association: Association) -> Wire:
+    """What carries the units of an association."""
+    dul: Any = association.dul
+    wire: Wire = dul.wire
+    return wire
+
+
+def _largest(association: Association) -> int:
+    """The most data in a unit that the peer takes."""
+    maximum = association.dimse.maximum_pdu_size
+    return max(maximum - _AROUND, 2) if maximum else _MOST
 
 
 def _data(body: memoryview) -> P_DATA:

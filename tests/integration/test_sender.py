@@ -25,6 +25,7 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, evt
 from pynetdicom.dsutils import split_dataset
+from pynetdicom.pdu import P_DATA_TF
 
 from config.errors import DamagedObject, PeerRefused, PeerUnavailable, StorageUnavailable
 from config.listener import ListenerSettings
@@ -319,3 +320,35 @@ def test_compressed_pixels_that_cannot_be_decoded_are_not_sent_to_a_peer_without
 def test_a_peer_that_is_there_answers_an_echo(tmp_path):
     with storescp(tmp_path / "pacs") as peer:
         echo(destination(peer.port), "FULLFIELD", 30)
+
+
+@pytest.mark.parametrize("maximum", [0, 1024, 4096, 16382, 1 << 20])
+def test_units_are_as_large_as_the_peer_takes(tmp_path, maximum):
+    path = cine(tmp_path, frames=7, rows=301, columns=300)
+    lengths, kept = [], []
+    ae = AE("PACS")
+    ae.maximum_pdu_size = maximum
+
+    def pdu(event):
+        if isinstance(event.pdu, P_DATA_TF):
+            lengths.append(event.pdu.pdu_length)
+
+    def stored(event):
+        kept.append(event.request.DataSet.getvalue())
+        return 0x0000
+
+    server = ae.start_server(
+        ("127.0.0.1", 0),
+        block=False,
+        contexts=accepted_contexts(),
+        evt_handlers=[(evt.EVT_C_STORE, stored), (evt.EVT_PDU_RECV, pdu)],
+    )
+    try:
+        list(send(destination(server.server_address[1]), "FULLFIELD", [path], 30))
+    finally:
+        ae.shutdown()
+
+    assert kept == [path.read_bytes()[split_dataset(path)[1] :]]
+    assert max(lengths) <= (maximum or 1 << 20)
+    # Those of the data set, but for the last, are full.
+    assert len(set(lengths[1:-1])) <= 1
