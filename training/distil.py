@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from accelerate import PartialState
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from inference.palette import RESIDUAL_SCALE, Palette, condition
 from inference.sampler import LEVELS, Denoiser, sample
@@ -18,24 +19,34 @@ from inference.weights import PALETTE_CHANNELS
 from training.board import Pictures
 from training.examples import Batch
 from training.loop import Task
+from training.settings import DistilSettings, TrainingSettings
 from training.solver import solve
 from training.teacher import Drawn, TeacherDraws
 
 #: Name of the run, and of the network that a profile draws with.
 DISTILLED = "distilled"
+#: Octaves of detail, from the finest on, whose error counts besides.
+DETAIL_OCTAVES = 3
 #: Validation examples that go through the networks together.
 _TOGETHER = 8
 
 
-def distil_task(draws: TeacherDraws, teacher: Palette, vae: VAE, channels: Sequence[int] = PALETTE_CHANNELS) -> Task:
+def distil_task(
+    draws: TeacherDraws,
+    teacher: Palette,
+    vae: VAE,
+    settings: TrainingSettings,
+    channels: Sequence[int] = PALETTE_CHANNELS,
+) -> Task:
     """Palette distilled: squared error of the clean estimates that lead to its teacher's states, hidden region only.
 
-    draws: the teacher's; vae: the profile's. Validation tells how far the student's draws are from its teacher's from
-    the same noise, as a share of the latter's square. channels: features of each level; only a network of the
-    default's can be part of a profile.
+    Fine detail counts besides: it is faint, and would be learnt last. Validation tells how far the student's draws are
+    from its teacher's from the same noise, as a share of the latter's square. draws: the teacher's; vae: the profile's;
+    channels: features of each level; only a network of the default's can be part of a profile.
     """
     for network in (teacher, vae):
         network.eval().requires_grad_(False).to(PartialState().device)
+    own = DistilSettings.model_validate(settings.model_dump())
     start, middle, _ = LEVELS
     share = middle / start
     of_teacher: list[Tensor] = []
@@ -49,8 +60,9 @@ def distil_task(draws: TeacherDraws, teacher: Palette, vae: VAE, channels: Seque
         clean = torch.where(rows, (batch.middle - share * noise) / (1 - share), batch.drawn)
         sigma = torch.where(first, start, middle)
         estimate = model(noisy, sigma, condition(batch.collimated, batch.aperture, batch.frames, batch.mean))
-        error: Tensor = ((estimate.float() - clean).square() * hidden).sum() / hidden.sum().clamp(min=1)
-        return error
+        error = (estimate.float() - clean) * hidden
+        total: Tensor = error.square().sum() / hidden.sum().clamp(min=1)
+        return total + own.detail_weight * _share_of_detail(error, clean * hidden)
 
     @torch.no_grad()
     def validate(model: nn.Module, batch: Batch) -> float:
@@ -65,6 +77,20 @@ def distil_task(draws: TeacherDraws, teacher: Palette, vae: VAE, channels: Seque
         return batch.collimated, torch.where(batch.aperture > 0, batch.full, estimate), batch.full
 
     return Task(name=DISTILLED, make=lambda: Palette(channels), loss=loss, validate=validate, show=show, examples=draws)
+
+
+def _share_of_detail(error: Tensor, clean: Tensor) -> Tensor:
+    """The error's square as a share of the clean residual's, in each of the finest octaves, summed over them."""
+    total = error.new_zeros(())
+    for _ in range(DETAIL_OCTAVES):
+        coarse = [F.avg_pool2d(picture, 2) for picture in (error, clean)]
+        wrong, right = (
+            (picture - F.interpolate(below, scale_factor=2.0)).square().mean()
+            for picture, below in zip((error, clean), coarse, strict=True)
+        )
+        total = total + wrong / right.clamp(min=1e-6)
+        error, clean = coarse
+    return total
 
 
 def _drawn(model: nn.Module, vae: VAE, batch: Batch, by: Callable[[Denoiser, Tensor, Tensor], Tensor]) -> Tensor:

@@ -85,6 +85,7 @@ class DistilSettings(TrainingSettings):
     familiar_share: float = Field(
         default=0.7, ge=0, le=1, description="Share drawn on the prior of the profile, which has seen the scene."
     )
+    detail_weight: float = Field(default=0.05, ge=0, description="Weight of the error's share of each fine octave.")
 
 
 class DataSettings(Section):

@@ -287,7 +287,14 @@ def distil(
         wanted, file_of_draws = (few, Path(folder)) if dry_run else (settings, out)
         with PartialState().main_process_first():
             drawn = draw_by_teacher(out, material, wanted, file_of_draws / f"{DISTILLED}-from.npy")
-        _train(lambda: distil_task(drawn, teacher, vae), material, settings, out, out / "palette.safetensors", dry_run)
+        _train(
+            lambda: distil_task(drawn, teacher, vae, settings),
+            material,
+            settings,
+            out,
+            out / "palette.safetensors",
+            dry_run,
+        )
 
 
 @app.command()

@@ -89,9 +89,10 @@ def draws(folder, material, out, **changes):
     return draw_by_teacher(folder, material, SETTINGS.model_copy(update=changes), out, (CHANNELS, CHANNELS))
 
 
-def task_of(folder, material, out):
+def task_of(folder, material, out, **changes):
     vae, *_, teacher = networks(folder)
-    return distil_task(draws(folder, material, out), teacher, vae, CHANNELS)
+    settings = SETTINGS.model_copy(update=changes)
+    return distil_task(draws(folder, material, out), teacher, vae, settings, CHANNELS)
 
 
 def teach(folder, material, out):
@@ -174,7 +175,7 @@ def test_drawing_that_was_broken_off_begins_anew(folder, material, tmp_path, mon
 
 
 def test_the_loss_is_nought_for_a_student_that_leads_where_its_teacher_does(folder, material, tmp_path):
-    task = task_of(folder, material, tmp_path / "draws.npy")
+    task = task_of(folder, material, tmp_path / "draws.npy", detail_weight=0.0)
     batch = task.examples.batch(0, 6)
     start, middle, _ = LEVELS
     asked = []
@@ -193,6 +194,27 @@ def test_the_loss_is_nought_for_a_student_that_leads_where_its_teacher_does(fold
     for _ in range(5):
         task.loss(ideal, batch)
     assert set(asked) == {True, False}
+
+
+def test_an_error_in_fine_detail_counts_besides_as_a_share_of_that_detail(folder, material, tmp_path):
+    plain, weighted = (task_of(folder, material, tmp_path / "draws.npy", detail_weight=weight) for weight in (0.0, 0.5))
+    batch = plain.examples.batch(0, 2)
+    stripes = torch.tensor([1.0, -1.0]).repeat(128).expand(2, 1, 256, 256)
+    start, middle, _ = LEVELS
+
+    def losses(error):
+        # Both steps have the stripes for their clean residual.
+        state = middle * batch.noise + (1 - middle / start) * stripes
+        given = replace(batch, aperture=torch.zeros_like(stripes), middle=state, drawn=stripes)
+        return [float(task.loss(lambda *_: stripes + error, given)) for task in (plain, weighted)]
+
+    # Detail of two pixels that is wrong by a tenth: a hundredth of the one octave that it is in.
+    without, with_it = losses(0.1 * stripes)
+    assert without == pytest.approx(0.01, rel=1e-3)
+    assert with_it - without == pytest.approx(0.5 * 0.01, rel=1e-2)
+    # A broad error is none of detail.
+    without, with_it = losses(torch.full_like(stripes, 0.1))
+    assert with_it == pytest.approx(without, rel=1e-3)
 
 
 def test_validation_is_nought_for_the_teachers_own_draws(folder, material, tmp_path, monkeypatch):

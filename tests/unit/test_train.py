@@ -81,7 +81,7 @@ def teach_aperture(material, out, **changes):
 def distil(material, out):
     settings = DistilSettings(**SETTINGS.model_dump() | {"draws": 2})
     draws = draw_by_teacher(out, material, settings, out / "draws.npy", (CHANNELS, CHANNELS))
-    task = distil_task(draws, Palette(CHANNELS), small_vae(), CHANNELS)
+    task = distil_task(draws, Palette(CHANNELS), small_vae(), settings, CHANNELS)
     return train(task, material, settings, out, out / "palette.safetensors")
 
 
