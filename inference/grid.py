@@ -45,7 +45,7 @@ def without_weave(pictures: Tensor, hidden: Tensor) -> Tensor:
 
 
 def softened(pictures: Tensor) -> Tensor:
-    """A best estimate (n, 1, h, w) of which each pixel takes a little of its neighbours, 1-2-1 in both directions.
+    """An estimate (n, 1, h, w) of which each pixel takes a little of its neighbours, 1-2-1 in both directions.
 
     Of finer detail an estimate knows nothing, and what of it is there is weave (docs/decisions/0044).
     """

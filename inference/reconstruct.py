@@ -165,10 +165,11 @@ class Reconstructor:
 
                 residual = sample(denoiser, noise.to(self.device).expand_as(hidden), hidden)
                 grey = prior.mean + RESIDUAL_SCALE * residual
+        log_variance = without_weave(softened(prior.log_variance), hidden)
         known = self.weights.calibration
         return Field(
             grey=_to_memory(without_weave(grey, hidden)).clip(-1, 1),
-            half_width=known.half_width(_to_memory((0.5 * prior.log_variance).exp()), apertures),
+            half_width=known.half_width(_to_memory((0.5 * log_variance).exp()), apertures),
             strangeness=known.strangeness(traits(prior.features, pictures, apertures)),
             devices=(self.device,),
         )

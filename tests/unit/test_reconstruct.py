@@ -97,9 +97,9 @@ def test_the_best_estimate_is_the_prior_without_its_weave_with_its_calibrated_in
     with torch.no_grad(), autocast("cpu"):
         alone = torch.ones_like(open_pixels)
         prior = reconstructor.weights.vae(collimated, open_pixels, alone)
-    estimate = without_weave(softened(prior.mean), 1 - open_pixels).clamp(-1, 1)
-    np.testing.assert_allclose(field.grey, estimate[0].numpy(), atol=1e-4)
-    half_width = NORMAL_90 * torch.exp(prior.log_variance / 2)[0].numpy()
+    mean, log_variance = (without_weave(softened(part), 1 - open_pixels) for part in (prior.mean, prior.log_variance))
+    np.testing.assert_allclose(field.grey, mean.clamp(-1, 1)[0].numpy(), atol=1e-4)
+    half_width = NORMAL_90 * torch.exp(log_variance / 2)[0].numpy()
     np.testing.assert_allclose(field.half_width, half_width, rtol=1e-3)
 
 
