@@ -23,8 +23,8 @@ from pynetdicom.sop_class import Verification
 from config.errors import DamagedObject, PeerRefused, PeerUnavailable, StorageUnavailable, UnsupportedImage
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.network.contexts import UNCOMPRESSED
+from dicom_node.network.outgoing import OutgoingRequest, write_request
 from dicom_node.network.server import quiet_library
-from dicom_node.network.store_request import StoreRequest, write_request
 from dicom_node.network.tls import Credentials, NotSecured
 from dicom_node.network.wire import Wire
 from dicom_node.uncompressed import write_uncompressed
@@ -252,7 +252,7 @@ def store(
         for context in association.accepted_contexts
         if context.abstract_syntax == file.sop_class_uid and context.as_scu
     }
-    request = StoreRequest(
+    request = OutgoingRequest(
         message_id=(number - 1) % 65535 + 1,
         sop_class_uid=file.sop_class_uid,
         sop_instance_uid=file.sop_instance_uid,

@@ -26,7 +26,7 @@ _TOGETHER = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreRequest:
+class OutgoingRequest:
     """What a C-STORE request says beside the data set (PS3.7 table 9.3-1)."""
 
     message_id: int
@@ -54,7 +54,7 @@ class StoreRequest:
 
 
 def write_request(
-    association: Association, context_id: int, request: StoreRequest, path: Path, begins: int, padding: bytes = b""
+    association: Association, context_id: int, request: OutgoingRequest, path: Path, begins: int, padding: bytes = b""
 ) -> None:
     """Write a request over an association: the command set, then the data set of a file and what pads it.
 

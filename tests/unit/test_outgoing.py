@@ -10,17 +10,17 @@ from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dsutils import decode, encode
 
 from config.errors import DamagedObject
-from dicom_node.network import store_request
-from dicom_node.network.store_request import StoreRequest, write_request
+from dicom_node.network import outgoing
+from dicom_node.network.outgoing import OutgoingRequest, write_request
 
-REQUEST = StoreRequest(message_id=513, sop_class_uid=SecondaryCaptureImageStorage, sop_instance_uid="1.2.840.1")
+REQUEST = OutgoingRequest(message_id=513, sop_class_uid=SecondaryCaptureImageStorage, sop_instance_uid="1.2.840.1")
 HEADER = b"\0" * 132
 
 
 @pytest.mark.parametrize("moved_for", [None, ("ASKER", 70), ("ASKERS", 65535)])
 @pytest.mark.parametrize("uid", ["1.2.840.1", "1.2.840.12"])
 def test_the_command_set_is_as_the_library_has_it(moved_for, uid):
-    request = StoreRequest(
+    request = OutgoingRequest(
         message_id=513, sop_class_uid=SecondaryCaptureImageStorage, sop_instance_uid=uid, moved_for=moved_for
     )
     written = decode_command(request.command_set())
@@ -65,7 +65,7 @@ def association_over(wire):
 
 @pytest.fixture
 def ten_at_once(monkeypatch):
-    monkeypatch.setattr(store_request, "_TOGETHER", 10)
+    monkeypatch.setattr(outgoing, "_TOGETHER", 10)
 
 
 @pytest.mark.usefixtures("ten_at_once")
