@@ -41,6 +41,8 @@ _COUNTS, _LENGTH = (1, 4, 16, 64), 16
 _CINES = 6
 #: Frames of a cine with motion whose error is looked at.
 _PLACES = (0, 5, 10, 15)
+#: Least noise of a measured region that a ratio is taken to, in grey levels on [-1, 1].
+_STEADY = 1e-3
 _MAPPING = GreyMapping.full_range(bits_stored=16)
 
 Floats = NDArray[np.float32]
@@ -159,11 +161,15 @@ def _likeness(cine: SimulatedCine, count: int, hidden: NDArray[np.bool_]) -> flo
 
 
 def _flicker(made: Floats, cine: SimulatedCine) -> float:
-    """Change from frame to frame beyond the true field's: the generated region's over the measured one's."""
+    """Change from frame to frame beyond the true field's: the generated region's over the measured one's.
+
+    0 where the generated region changes less than the true field, as where it does not follow a motion.
+    """
     steady = cine.apertures[1:] == cine.apertures[:-1]
     changes, true = np.abs(np.diff(made, axis=0)), np.abs(np.diff(cine.field, axis=0))
     hidden, measured = steady & ~cine.apertures[1:], steady & cine.apertures[1:]
-    return float((changes - true)[hidden].mean() / (changes - true)[measured].mean())
+    generated, noise = ((changes - true)[region].mean() for region in (hidden, measured))
+    return 0.0 if generated <= 0 else float(generated / max(noise, _STEADY))
 
 
 if __name__ == "__main__":
