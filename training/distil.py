@@ -8,7 +8,6 @@ the draw. No truth is shown to it, so that it may learn on scenes that its teach
 from collections.abc import Callable, Sequence
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -41,11 +40,10 @@ def distil_task(
     """Palette distilled: squared error of the clean estimates that lead to its teacher's states, hidden region only.
 
     Fine detail counts besides: it is faint, and would be learnt last. Validation tells how far the student's draws are
-    from its teacher's from the same noise, as a share of the latter's square. draws: the teacher's; vae: the profile's;
-    channels: features of each level; only a network of the default's can be part of a profile.
+    from its teacher's from the same noise, as a share of that square. draws: the teacher's; teacher, vae: it, and
+    the profile's prior, as `training.teacher.read_teacher` gives them; channels: features of each level; only a network
+    of the default's can be part of a profile.
     """
-    for network in (teacher, vae):
-        network.eval().requires_grad_(False).to(PartialState().device)
     own = DistilSettings.model_validate(settings.model_dump())
     start, middle, _ = LEVELS
     share = middle / start

@@ -36,6 +36,8 @@ from training.settings import DistilSettings
 from training.solver import MIDDLE, solve
 from training.train import fold_prior_name
 
+#: Features of each level of the priors and of Palette.
+Channels = tuple[Sequence[int], Sequence[int]]
 #: The runs whose networks draw: the profile's prior, for each fold the prior that has not seen it, and the teacher.
 TEACHERS = ("vae", *(fold_prior_name(fold) for fold in range(FOLDS)), "palette")
 #: What is kept of a draw, each (256, 256).
@@ -79,12 +81,21 @@ class TeacherDraws:
         return Drawn(**dict(zip(_KEPT, parts, strict=True)))
 
 
+def read_teacher(folder: Path, channels: Channels = (VAE_CHANNELS, PALETTE_CHANNELS)) -> tuple[list[VAE], Palette]:
+    """The priors of a run's folder, the profile's first, and the undistilled Palette, ready to draw."""
+    priors, teacher = [VAE(channels[0], VAE_LATENT_CHANNELS) for _ in TEACHERS[:-1]], Palette(channels[1])
+    for network, name in zip((*priors, teacher), TEACHERS, strict=True):
+        read_weights(network, folder / f"{name}.safetensors")
+        network.eval().requires_grad_(False).to(PartialState().device)
+    return priors, teacher
+
+
 def draw_by_teacher(
     folder: Path,
     material: Material,
     settings: DistilSettings,
     out: Path,
-    channels: tuple[Sequence[int], Sequence[int]] = (VAE_CHANNELS, PALETTE_CHANNELS),
+    channels: Channels = (VAE_CHANNELS, PALETTE_CHANNELS),
 ) -> TeacherDraws:
     """Let the teacher of a run's folder draw on training examples into the file `out`, unless it has already.
 
@@ -97,10 +108,7 @@ def draw_by_teacher(
         if not told.is_file() or json.loads(told.read_text()) != about:
             raise ConfigError(f"{out}: holds the draws of another teacher or other settings; remove it to draw anew")
         return TeacherDraws(out, settings.seed)
-    priors, teacher = [VAE(channels[0], VAE_LATENT_CHANNELS) for _ in TEACHERS[:-1]], Palette(channels[1])
-    for network, name in zip((*priors, teacher), TEACHERS, strict=True):
-        read_weights(network, folder / f"{name}.safetensors")
-        network.eval().to(PartialState().device)
+    priors, teacher = read_teacher(folder, channels)
     examples: Examples | DrawnExamples = Examples(material.training, material.projections, settings)
     if material.drawn is not None:
         examples = DrawnExamples(material.drawn, settings)

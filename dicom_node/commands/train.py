@@ -266,21 +266,16 @@ def distil(
 
     from accelerate import PartialState
 
-    from inference.palette import Palette
-    from inference.vae import VAE
-    from inference.weights import PALETTE_CHANNELS, VAE_CHANNELS, VAE_LATENT_CHANNELS, read_weights
     from training.distil import DISTILLED, distil_task
     from training.seal import require_runs
     from training.settings import load_training_file
-    from training.teacher import TEACHERS, draw_by_teacher
+    from training.teacher import TEACHERS, draw_by_teacher, read_teacher
 
     require_runs(out, TEACHERS)
     file = load_training_file(config)
     settings = _overruled(file.distil, steps, batch, seed, precision).model_copy(update=_given(draws=draws))
     material = _material(file, data, projections, examples)
-    teacher, vae = Palette(PALETTE_CHANNELS), VAE(VAE_CHANNELS, VAE_LATENT_CHANNELS)
-    for network, name in ((teacher, "palette"), (vae, "vae")):
-        read_weights(network, out / f"{name}.safetensors")
+    (vae, *_), teacher = read_teacher(out)
     with TemporaryDirectory() as folder:
         # A rehearsal writes nothing that stays, and needs no more than it looks at.
         few = settings.model_copy(update={"draws": settings.batch})

@@ -59,26 +59,33 @@ def write_request(
     """Write a request over an association: the command set, then the data set of a file and what pads it.
 
     begins: the bytes before the data set. Raises PeerUnavailable when the association has ended, DamagedObject for a
-    file that is gone, or that becomes shorter on the way, which ends the association.
+    file that is gone; where it fails on the way, or changes its length, the association ends too.
     """
-    wire = wire_of(association)
     try:
-        with path.open("rb", buffering=0) as file:
+        file = path.open("rb", buffering=0)
+    except OSError as error:
+        raise DamagedObject(f"{path} cannot be read: {error.strerror}.") from error
+    wire = wire_of(association)
+    with file:
+        wire.write_data(context_id, request.command_set(), is_command=True, ends=True)
+        try:
             left = file.seek(0, SEEK_END) - begins + len(padding)
             file.seek(begins)
-            wire.write_data(context_id, request.command_set(), is_command=True, ends=True)
             while left > 0:
                 wanted = min(left, wire.whole_units(_TOGETHER))
                 part = file.read(wanted)
                 if len(part) < wanted:
                     part += padding
                 if len(part) != wanted:
-                    association.abort()
                     raise DamagedObject(f"{path} changed its length while it was sent.")
                 left -= wanted
                 wire.write_data(context_id, part, is_command=False, ends=left == 0)
-    except OSError as error:
-        raise DamagedObject(f"{path} cannot be read: {error.strerror}.") from error
+        except OSError as error:
+            association.abort()
+            raise DamagedObject(f"{path} cannot be read: {error.strerror}.") from error
+        except DamagedObject:
+            association.abort()
+            raise
 
 
 def _short(value: int) -> bytes:

@@ -179,7 +179,7 @@ class Wire:
         for at in range(0, len(data), largest):
             part = view[at : at + largest]
             last = _ENDS if ends and at + largest >= len(data) else 0
-            pieces += [_UNIT.pack(_P_DATA_TF, len(part) + 6, len(part) + 2, context, control | last), part]
+            pieces += [_UNIT.pack(_P_DATA_TF, len(part) + _AROUND, len(part) + 2, context, control | last), part]
         self._put(b"".join(pieces))
 
     def _write_data(self, primitive: Any) -> None:

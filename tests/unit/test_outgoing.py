@@ -1,7 +1,8 @@
 """A C-STORE request as it goes out: its command set, its units, and files that change under it."""
 
 import os
-from io import BytesIO
+from errno import EIO
+from io import BytesIO, FileIO
 from types import SimpleNamespace
 
 import pytest
@@ -102,4 +103,24 @@ def test_a_file_that_becomes_shorter_on_the_way_ends_the_association(tmp_path, p
     association = association_over(Wire(lambda: os.truncate(path, len(HEADER) + 12)))
     with pytest.raises(DamagedObject, match="changed its length while it was sent"):
         write_request(association, 5, REQUEST, path, len(HEADER), padding)
+    assert association.aborted
+
+
+@pytest.mark.usefixtures("ten_at_once")
+def test_a_file_that_cannot_be_read_further_ends_the_association(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(HEADER + b"x" * 100)
+    opened = []
+
+    class Failing(FileIO):
+        def read(self, size=-1):
+            opened.append(size)
+            if len(opened) > 2:
+                raise OSError(EIO, "Input/output error")
+            return super().read(size)
+
+    monkeypatch.setattr(type(path), "open", lambda self, *_, **__: Failing(self))
+    association = association_over(Wire())
+    with pytest.raises(DamagedObject, match="cannot be read: Input/output error"):
+        write_request(association, 5, REQUEST, path, len(HEADER))
     assert association.aborted
